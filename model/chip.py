@@ -1,0 +1,126 @@
+"""A chip as the cost model sees it: one rank's peaks, and beside them the calibration that says what is achieved.
+
+A *rank* is what one process of the job drives: an H100, a B200 package, one die of an Ascend 910C (its package holds
+two ranks), one TPU chip. Peaks are dense FLOP/s; bandwidths are bytes per second in one direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFormat:
+    """Bytes of one element of a matmul's inputs, scales included."""
+
+    name: str
+    input_bytes: float
+    quantised: bool  # inputs are cast from 16-bit tensors on the fly
+    peak: str  # which peak of the chip it runs at: "bf16", "fp8", "fp4", "int8"
+
+
+FORMATS: dict[str, NumberFormat] = {
+    f.name: f
+    for f in (
+        NumberFormat("bf16", 2.0, False, "bf16"),
+        NumberFormat("fp16", 2.0, False, "bf16"),
+        NumberFormat("fp8", 1.0, True, "fp8"),
+        NumberFormat("mxfp8", 1.0 + 1 / 32, True, "fp8"),
+        NumberFormat("nvfp4", 0.5 + 1 / 16, True, "fp4"),
+        NumberFormat("int8", 1.0, True, "int8"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MatmulCalibration:
+    """Achieved matmul speed in one number format (the tile model of model/matmul.py)."""
+
+    peak_fraction: float  # burst fraction of peak of a large tile
+    overhead_k: float  # prologue and epilogue of a tile, in elements of K
+    wave_quantisation: float  # 1: hard waves of tiles, 0: stream-K or systolic
+    tile_loss: float  # efficiency lost per halving of the tile area
+    launch_s: float
+    long_kernel_loss: float = 0.0  # slow-down per decade of kernel time over 1 ms (power)
+    sustained_clock: float = 1.0  # matrix clock under the board's power cap in a long training run, of the burst
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCalibration:
+    """Achieved speed of fused (flash) attention."""
+
+    forward_fraction: float
+    backward_fraction: float
+    overhead_keys: float  # fixed cost of a block of queries, in keys
+    launch_s: float
+    long_kernel_loss: float = 0.12  # per decade over 2 ms
+    unequal_heads_backward: float = 0.83  # MLA: query/key head wider than the value head
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCalibration:
+    """Achieved fractions of the HBM bandwidth."""
+
+    matmul_fraction: float
+    vector_fraction: float  # streaming element-wise kernels
+    gather_fraction: float  # permutes: gather and scatter of rows
+    vector_launch_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Everything that turns a chip's peaks into times."""
+
+    matmul: Mapping[str, MatmulCalibration]  # by peak name: "bf16", "fp8", "fp4", "int8"
+    attention: AttentionCalibration
+    memory: MemoryCalibration
+    communication_slowdown: float  # compute slows by this share while a collective runs beside it
+    grouped_overhead_rows: float = 55.0  # grouped matmul: slow-down 1 + rows0 / rows per expert (+ fixed)
+    grouped_overhead: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class ChipPower:
+    """Power of one rank: watts at rest, joules of work, and the cap that the board holds."""
+
+    board_w: float  # power cap
+    idle_w: float  # clocked, waiting
+    joule_per_flop: Mapping[str, float]  # by peak name
+    joule_per_hbm_byte: float
+    joule_per_link_byte: float  # scale-up serdes, one direction
+    clock_exponent: float = 1.0  # sustained clock ~ (power above idle)^exponent
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One rank. Sources and ranges of every number are in the catalogue."""
+
+    name: str
+    peak_flops: Mapping[str, float]  # dense FLOP/s by peak name; a missing name is not supported
+    cores: int  # streaming multiprocessors, cube cores, compute units
+    hbm_bytes: float  # usable
+    hbm_bandwidth: float
+    ranks_per_package: int
+    power: ChipPower
+    calibration: Calibration
+    tiles: tuple[tuple[int, int], ...] = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64))
+    power_cap_w: float | None = None  # a study may cap the board below (or above) its rating
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def supports(self, number_format: str) -> bool:
+        """Whether the matrix engine runs this number format."""
+        return FORMATS[number_format].peak in self.peak_flops
+
+    def clock(self, peak: str) -> float:
+        """Sustained matrix clock in a training run, as a fraction of the burst clock, at the power cap in force.
+
+        The measured fraction at the board's own rating scales with the power above idle, to the chip's exponent
+        (1: measured on one die at 1000, 1200 and 1400 W; classical voltage scaling gives 1/3 to 1/2), and
+        never exceeds the burst clock.
+        """
+        matmul = self.calibration.matmul[peak]
+        if self.power_cap_w is None:
+            return matmul.sustained_clock
+        above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
+        return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))

@@ -1,0 +1,119 @@
+"""What a step costs: records of parts whose totals are their sums by construction.
+
+Every field is an array that broadcasts with the layout it was computed from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from model.layout import Array
+
+
+class _Parts:
+    """Named parts that add up."""
+
+    __slots__ = ()
+
+    def parts(self) -> dict[str, Array]:
+        """Part name -> array."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    @property
+    def total(self) -> Array:
+        """Sum of the parts."""
+        return np.asarray(reduce(np.add, self.parts().values()))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeParts(_Parts):
+    """Seconds of one step on the critical path, by cause."""
+
+    compute: Any  # matmul, attention, vector kernels and recomputation of the busiest stage
+    tensor: Any  # exposed tensor-parallel collectives
+    context: Any  # exposed context-parallel exchange
+    expert: Any  # exposed dispatch and combine
+    host: Any  # launch floors and synchronisation
+    transfer: Any  # exposed stage-to-stage transfers
+    bubble: Any  # pipeline idle time
+    data: Any  # exposed gradient and parameter traffic
+    optimizer: Any
+    fixed: Any  # per-step constant
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryParts(_Parts):
+    """Bytes on the fullest rank."""
+
+    weights: Any
+    gradients: Any
+    optimizer: Any
+    activations: Any
+    logits: Any
+    buffers: Any  # working buffers, gathered weights, communication
+    base: Any  # context and kernels
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyParts(_Parts):
+    """Joules of one step of the whole cluster, at the meter of the building."""
+
+    matrix: Any  # matmul and attention FLOPs
+    hbm: Any  # memory traffic
+    link: Any  # chip-to-chip serdes
+    idle: Any  # chips' power at rest over the step
+    host: Any  # CPUs, boards, storage
+    network: Any  # switches, optics, NICs
+    conversion: Any  # power supplies
+    cooling: Any  # fans, pumps and the building's overhead
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Cost of one step for every layout given."""
+
+    time: TimeParts
+    memory: MemoryParts
+    energy: EnergyParts
+    tokens: Any  # tokens of a step
+    model_flops: Any  # 6 N_active + causal attention, per step (for MFU only)
+    peak_flops: Any  # of all ranks, in the workload's number format
+    packages: Any
+    violations: dict[str, Array]  # name -> excess in physical units, positive where broken
+
+    @property
+    def step_time(self) -> Array:
+        """Seconds."""
+        return self.time.total
+
+    @property
+    def tokens_per_second(self) -> Array:
+        """Tokens/s of the whole cluster."""
+        return np.asarray(self.tokens / self.step_time)
+
+    @property
+    def model_flops_utilisation(self) -> Array:
+        """Model FLOPs over peak FLOPs of the step's time (MFU), causal attention counted at half."""
+        return np.asarray(self.model_flops / (self.peak_flops * self.step_time))
+
+    @property
+    def power(self) -> Array:
+        """Mean watts at the building's meter during a step."""
+        return np.asarray(self.energy.total / self.step_time)
+
+    @property
+    def energy_per_token(self) -> Array:
+        """Joules per token."""
+        return np.asarray(self.energy.total / self.tokens)
+
+    @property
+    def feasible(self) -> Array:
+        """Where no violation is positive."""
+        ok = np.ones(np.shape(self.step_time), bool)
+        for excess in self.violations.values():
+            ok = ok & (np.asarray(excess) <= 0)
+        return ok

@@ -1,0 +1,61 @@
+"""What the software does: one record per stack and release family.
+
+A stack explains more of a step's time than any single hardware constant: what it overlaps, launches, stores and fuses.
+Every record in the catalogue names its sources. A study takes the system's default stack or names one; a published
+run's own flags replace single fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Dispatch = Literal["all_to_all", "per_rank", "per_node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Behaviour of a training framework. Fractions are of the traffic or time that they name."""
+
+    name: str
+    year: int = 2024
+    # kernels
+    fused_attention: bool = True  # flash attention; False: batched matmuls, softmax and dropout on the scores
+    compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
+    loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
+    cast_fused: bool = False  # quantisation for 8- and 4-bit matmuls fused into the producing kernels
+    permute_passes: float = 1.5  # reads and writes of the routed rows by permute and unpermute, of one each
+    grouped_matmul: float = 1.0  # multiplies the grouped-matmul penalty (newer libraries: below 1)
+    reserved_cores: float = 0.0  # share of the cores given to communication kernels for the whole step
+    # host
+    host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
+    host_moe_layer_s: float = 0.0  # the same for a mixture layer
+    moe_sync_s: float = 0.0  # device-to-host copy of a dropless dispatcher, per mixture layer and microbatch
+    step_fixed_s: float = 5e-3  # data loading, logging, optimizer launch
+    # tensor parallel
+    tensor_overlap: float = 0.0  # forward and exposed backward collectives hidden behind pipelined matmuls
+    tensor_backward_overlap: bool = True  # weight-gradient matmuls hide the regather and the reduce-scatter
+    all_reduce_backward_overlap: bool = True  # the same for the all-reduce without sequence parallelism
+    # context and expert parallel
+    context_overlap: float = 0.8  # share of the attention time behind which ring traffic hides
+    context_exposed: float = 0.3  # share of ring traffic that never hides
+    dispatch: Dispatch = "all_to_all"
+    dispatch_bytes: float = 2.0  # bytes per element sent to the experts
+    node_limit: float = 99.0  # domains that a token may visit (node-limited routing)
+    expert_overlap: float = 0.0  # share of dispatch and combine hidden behind the other microbatch
+    # pipeline
+    pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
+    scatter_gather: bool = True  # without SP: send 1/t and gather inside the tensor group
+    balanced_stages: bool = False  # custom stage layout that evens out embedding, head and MTP
+    # data parallel
+    gradient_overlap: float = 0.0  # share of the last backward and first forward behind which DP traffic hides
+    gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
+    parameter_wire_bytes: float = 2.0
+    fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
+    # memory
+    gradient_bytes: float = 4.0  # stored bytes per gradient element
+    optimizer_bytes: float = 12.0  # fp32 master, first and second moment
+    base_bytes: float = 1.5e9  # context, kernels, communication buffers
+    usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
+    selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
+    schedule: str = "1f1b"

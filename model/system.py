@@ -1,0 +1,73 @@
+"""A machine: chips joined by tiers of fabric, fed through power parts.
+
+A cluster is an ordered list of tiers, innermost first. Tier j joins `ranks` ranks without leaving it; the last tier
+has no bound. Bandwidth is per rank and direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from model.chip import Chip
+
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
+Topology = Literal["switch", "full_mesh", "torus"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier of the fabric and what collectives reach on it (model/collective.py)."""
+
+    name: str
+    topology: Topology
+    ranks: int  # reachable without leaving the tier
+    bandwidth: float  # peak bytes/s per rank, one direction
+    efficiency: Mapping[Collective, float]  # achieved fraction of `bandwidth` for large messages
+    latency_s: float  # of one collective
+    latency_step_s: float  # of each further rank (ring) or doubling (scale-out)
+    ramp_s: float = 0.0  # extra time of the slow start, reached over messages of about 4 MB
+    pair_loss: float = 0.0  # efficiency lost by a group of two, falls as 1/group
+    oversubscription: float = 1.0
+    congestion: float = 0.0  # efficiency lost per doubling of the inner domains that take part
+    shape: tuple[int, ...] = ()  # torus or mesh: ranks along each dimension
+    medium: str = "copper"  # for energy: copper, optics
+
+
+@dataclass(frozen=True, slots=True)
+class PowerPart:
+    """Equipment beside the chips: `count` pieces for every `per_packages` packages."""
+
+    name: str
+    group: Literal["host", "switch", "optics", "nic", "board", "storage"]
+    count: float
+    watts: float
+    per_packages: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facility:
+    """From the plug of a part to the meter of the building."""
+
+    conversion_efficiency: float  # power supplies, bus bars, regulators
+    cooling_fraction: float  # fans and pumps inside the system, of its load
+    pue: float  # power usage effectiveness of the building
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A machine that can be bought in units of `unit_packages` packages."""
+
+    name: str
+    chip: Chip
+    tiers: tuple[Tier, ...]
+    parts: tuple[PowerPart, ...]
+    facility: Facility
+    unit_packages: int  # packages of one node or supernode
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def packages_per_rank(self) -> float:
+        """Packages that one rank stands for."""
+        return 1.0 / self.chip.ranks_per_package
