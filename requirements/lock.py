@@ -1,7 +1,8 @@
 """Write the locked requirements: one file per Python version, every wheel pinned by its SHA-256.
 
-Run as ``make lock``. The resolver is uv, which resolves for a Python that need not be installed; installing needs
-pip alone. The hashes are those of all the wheels of a release, so one file serves Linux and macOS, x86-64 and Arm.
+Run as ``make lock``. The resolver is uv, which resolves for a Python that need not be installed; installing
+needs pip alone. The hashes are those of all the wheels of a release, so one file serves Linux and macOS,
+x86-64 and Arm.
 """
 
 import os
@@ -29,11 +30,12 @@ def lock(python: str, upgrade: bool) -> Path:
     """
     path = HERE / f"py{python.replace('.', '')}.txt"
     build_backend = tomllib.loads(PROJECT.read_text())["build-system"]["requires"]
-    command = ["uv", "pip", "compile", PROJECT.name, "-", "--output-file", str(path.relative_to(PROJECT.parent))]
+    command = ["uv", "pip", "compile", PROJECT.name, "-", f"--output-file={path.relative_to(PROJECT.parent)}"]
     command += [f"--extra={group}" for group in GROUPS]
-    command += [f"--python-version={python}", "--python-platform=linux", "--generate-hashes", "--only-binary=:all:"]
-    command += ["--no-config", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
-    command += ["--no-python-downloads", "--quiet", *(["--upgrade"] if upgrade else [])]
+    command += [f"--python-version={python}", "--python-platform=linux", "--no-python-downloads"]
+    command += ["--generate-hashes", "--only-binary=:all:", "--no-header", "--no-annotate", "--quiet"]
+    command += ["--no-config", "--no-emit-index-url", "--no-emit-find-links"]
+    command += ["--upgrade"] if upgrade else []
     # Settings of the machine must not reach the lock: no other index, no local folder of wheels.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
     subprocess.run(
