@@ -53,6 +53,7 @@ $(LOCKED): $(LOCK)
 	@test -n "$(VERSION)" || { echo "No Python runs as '$(PYTHON)': install Python 3.11 or newer, or name one, as in: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $(VERSION): name a newer one, as in: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Setting up $(VENV) with Python $(VERSION) from $(LOCK): half a minute or more" >&2
+	@rm -f $(VENV)/.locked-* $(VENV)/.ready-*
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes --only-binary :all: -r $(LOCK)

@@ -1,8 +1,8 @@
 """Write the locked requirements: one file per Python version, every wheel pinned by its SHA-256.
 
 Run as ``make lock``. The resolver is uv, which resolves for a Python that need not be installed; installing
-needs pip alone. The hashes are those of all the wheels of a release, so one file serves Linux and macOS,
-x86-64 and Arm.
+needs pip alone. The hashes are those of all the wheels of a release, so one file serves Linux on
+x86-64 and Arm and macOS on Arm (Ray has no wheel for Macs with Intel processors).
 """
 
 import os
