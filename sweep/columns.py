@@ -1,0 +1,198 @@
+"""The columns of the data set: name, unit and meaning of each, and how it is read from a step's cost.
+
+One table drives the Parquet schema, the objectives and the constraints of a study, and the printed answer, so
+that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from model import units
+from model.cost import EnergyParts, MemoryParts, StepCost, TimeParts
+from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Array, Layout, recompute_names
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number of a design that a study may optimise or bound."""
+
+    name: str
+    dimension: units.Dimension
+    meaning: str
+    better: Literal["more", "less"]
+    read: Callable[[StepCost], Any]
+
+    @property
+    def sign(self) -> float:
+        """Factor that turns "better" into "smaller"."""
+        return -1.0 if self.better == "more" else 1.0
+
+
+_RATE = units.TOKENS_PER_SECOND
+QUANTITIES: dict[str, Quantity] = {
+    q.name: q
+    for q in (
+        Quantity("step_time_s", units.SECONDS, "time of one step", "less", lambda c: c.step_time),
+        Quantity("tokens_per_s", _RATE, "tokens of the whole cluster", "more", lambda c: c.tokens_per_second),
+        Quantity(
+            "tokens_per_s_per_chip",
+            _RATE,
+            "tokens per second and chip package",
+            "more",
+            lambda c: np.asarray(c.tokens_per_second / c.packages),
+        ),
+        Quantity(
+            "mfu",
+            units.NUMBER,
+            "model FLOPs over the dense peak of the matmuls' number format, causal attention at half",
+            "more",
+            lambda c: c.model_flops_utilisation,
+        ),
+        Quantity("power_w", units.WATTS, "mean power at the building's meter", "less", lambda c: c.power),
+        Quantity(
+            "energy_per_token_j", units.JOULES, "energy of a token", "less", lambda c: c.energy_per_token
+        ),
+        Quantity(
+            "hbm_used_bytes",
+            units.BYTES,
+            "memory in use on the fullest rank",
+            "less",
+            lambda c: c.memory.total,
+        ),
+    )
+}
+
+# Text is clearer than a code in a table that people query.
+_TEXTS: dict[str, Callable[[int], str]] = {
+    "recompute": recompute_names,
+    "schedule": lambda code: SCHEDULES[code],
+    "cp_exchange": lambda code: CONTEXT_EXCHANGES[code],
+    "rank_order": lambda code: RANK_ORDERS[code],
+}
+LAYOUT_MEANINGS = {
+    "tp": "tensor-parallel ranks",
+    "cp": "context-parallel ranks",
+    "pp": "pipeline stages",
+    "vp": "model chunks per pipeline stage",
+    "dp": "data-parallel replicas",
+    "ep": "expert-parallel ranks",
+    "etp": "tensor-parallel ranks of an expert",
+    "mbs": "sequences of a microbatch",
+    "gbs": "sequences of a step",
+    "sp": "sequence parallelism, 0 or 1",
+    "recompute": "what the backward pass computes again",
+    "zero": "ZeRO stage",
+    "schedule": "pipeline schedule",
+    "cp_exchange": "how context-parallel ranks exchange keys and values",
+    "rank_order": "order of the ranks, innermost first",
+}
+IDENTITY_MEANINGS = {
+    "case": "number of the design, workload and size within the run",
+    "layout_id": "number of the layout within its case",
+    "design": "label of the design in the study",
+    "system": "machine in the catalogue",
+    "chip": "chip in the catalogue",
+    "stack": "software stack",
+    "corner": "nominal, or the low or high end of the ranges of the machine's numbers",
+    "scenario": "the machine rests on rumoured numbers",
+    "method": "how the layout was found",
+    "trial": "trial of the outer search, -1 without one",
+    "model": "model in the catalogue",
+    "number_format": "number format of the matmuls",
+    "sequence": "tokens of a sequence",
+    "chips_asked": "size that the study asks for, before rounding to whole units of the machine",
+    "chips": "chip packages",
+    "ranks": "ranks: one per chip die that runs a process",
+}
+
+
+def text_column(name: str, codes: Array) -> Array:
+    """A layout column as it is stored: the names of its codes, or the number itself."""
+    if name not in _TEXTS:
+        return codes
+    known, position = np.unique(codes, return_inverse=True)
+    texts = np.asarray([_TEXTS[name](int(code)) for code in known], dtype=object)
+    return np.asarray(texts[position])
+
+
+def layout_columns(layout: Layout) -> dict[str, Array]:
+    """The columns of a flat layout."""
+    return {name: text_column(name, codes) for name, codes in layout.columns().items()}
+
+
+def _part_columns(cost: StepCost) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for kind, suffix, parts in (
+        ("time", "s", cost.time),
+        ("memory", "bytes", cost.memory),
+        ("energy", "j", cost.energy),
+    ):
+        columns |= {f"{kind}_{name}_{suffix}": part for name, part in parts.parts().items()}
+    return columns
+
+
+def bound_by(time: TimeParts) -> Array:
+    """The largest part of the step's time, by name."""
+    parts = time.parts()
+    stacked = np.stack(np.broadcast_arrays(*parts.values()))
+    return np.asarray(list(parts), dtype=object)[stacked.argmax(axis=0)]
+
+
+def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array) -> dict[str, Array]:
+    """Columns of the rows `index` of a flat block, `extra` being further arrays of the block."""
+    size = np.shape(cost.step_time)
+    chosen = layout_columns(layout.take(index))
+
+    def pick(values: Any) -> Array:
+        return np.asarray(np.broadcast_to(values, size)[index])
+
+    chosen |= {name: pick(quantity.read(cost)) for name, quantity in QUANTITIES.items()}
+    chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
+    time = TimeParts(**{name: pick(part) for name, part in cost.time.parts().items()})
+    chosen["bound_by"] = bound_by(time)
+    chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}
+    chosen |= {name: pick(values) for name, values in extra.items()}
+    return chosen
+
+
+def describe(column: str) -> tuple[str, str]:
+    """Unit and meaning of a column."""
+    if column in QUANTITIES:
+        return QUANTITIES[column].dimension.unit, QUANTITIES[column].meaning
+    if column in LAYOUT_MEANINGS:
+        return "", LAYOUT_MEANINGS[column]
+    if column in IDENTITY_MEANINGS:
+        return "", IDENTITY_MEANINGS[column]
+    head, _, rest = column.partition("_")
+    name = rest.rpartition("_")[0].replace("_", " ")
+    if head == "time":
+        return "s", f"time of a step on the critical path: {name}"
+    if head == "memory":
+        return "byte", f"memory of the fullest rank: {name}"
+    if head == "energy":
+        return "J", f"energy of a step of the whole cluster at the building's meter: {name}"
+    if head == "violation":
+        return (
+            "",
+            f"excess over the limit of {rest.replace('_', ' ')}, in its own unit; positive where broken",
+        )
+    return "", {"feasible": "no violation is positive", "bound_by": "largest part of the step's time"}.get(
+        column, ""
+    )
+
+
+PART_COLUMNS = tuple(
+    f"{kind}_{field.name}_{suffix}"
+    for kind, suffix, record in (
+        ("time", "s", TimeParts),
+        ("memory", "bytes", MemoryParts),
+        ("energy", "j", EnergyParts),
+    )
+    for field in fields(record)
+)
+LAYOUT_COLUMNS = tuple(SHORT.values())
