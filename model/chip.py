@@ -7,7 +7,7 @@ two ranks), one TPU chip. Peaks are dense FLOP/s; bandwidths are bytes per secon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +124,11 @@ class Chip:
             return matmul.sustained_clock
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
         return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
+
+
+def without_cores(chip: Chip, share: float) -> Chip:
+    """The chip with a share of its cores given away for good, as persistent communication kernels do."""
+    if not share:
+        return chip
+    peaks = {name: peak * (1.0 - share) for name, peak in chip.peak_flops.items()}
+    return replace(chip, peak_flops=peaks, cores=int(chip.cores * (1.0 - share)))

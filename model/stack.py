@@ -58,4 +58,8 @@ class Stack:
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
+    # what the stack does where a study or a published run does not say
+    sequence_parallel: bool = True  # with tensor parallelism
+    zero_stage: int = 1
+    dropout: bool = False
     schedule: str = "1f1b"

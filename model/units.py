@@ -61,8 +61,11 @@ TOKENS = Dimension("token", "4096 token")
 TOKENS_PER_SECOND = Dimension("token/s", "1000 token/s")
 NUMBER = Dimension("", "0.82")
 
-DIMENSIONS = {d.unit: d for d in (BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP,
-                                  JOULES_PER_BYTE, HERTZ, DOLLARS, AREA, TOKENS, TOKENS_PER_SECOND, NUMBER)}  # fmt: skip
+_ALL = (
+    BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS, AREA, TOKENS,
+    TOKENS_PER_SECOND, NUMBER,
+)  # fmt: skip
+DIMENSIONS = {d.unit: d for d in _ALL}
 
 
 def _factor(unit: str, words: dict[str, float]) -> float | None:

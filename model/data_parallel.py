@@ -1,0 +1,125 @@
+"""Gradient and parameter traffic between replicas, and the optimizer.
+
+ZeRO 0 all-reduces gradients; 1 scatters them and gathers the updated parameters, once a step; 2 scatters every
+microbatch; 3 (FSDP) also gathers the weights of every microbatch, forward and backward. Source: ZeRO, arXiv:1910.02054;
+Megatron-Core's distributed optimizer. Replicas of a dense weight: data x context; of an expert: tp cp dp / (ep etp).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.architecture import Architecture
+from model.collective import collective, place
+from model.layout import Layout
+from model.stack import Stack
+from model.stages import mean_stage_weights
+from model.system import System
+from model.vector import vector
+from model.work import SILENCE, Traffic
+
+DATA_KEYS = (
+    "tensor_parallel",
+    "context_parallel",
+    "pipeline_parallel",
+    "data_parallel",
+    "expert_parallel",
+    "expert_tensor_parallel",
+    "zero_stage",
+    "rank_order",
+)
+_NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
+_FSDP_NEVER_HIDDEN = 0.03
+_OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
+_NORM_BYTES = 6.0  # per local weight: gradient norm and clipping
+
+
+@dataclass(frozen=True, slots=True)
+class DataCost:
+    """Seconds of each collective over all weights of a mean stage, the optimizer's, and bytes sent per step."""
+
+    reduce_scatter_s: Any
+    all_gather_s: Any
+    all_reduce_s: Any
+    optimizer_s: Any
+    reduce_scatter_bytes: Any
+    all_gather_bytes: Any
+    optimizer_hbm_bytes: Any
+
+    def take(self, index: Any, shape: tuple[int, ...]) -> DataCost:
+        """The rows `index` of every field, after broadcasting to `shape`."""
+        return DataCost(*(np.broadcast_to(getattr(self, name), shape)[index] for name in DataCost.__dataclass_fields__))
+
+
+def data_cost(system: System, stack: Stack, model: Architecture, layout: Layout) -> DataCost:
+    """Collectives and optimizer of every layout; depends on DATA_KEYS only."""
+    weights = mean_stage_weights(model, layout)
+    t, p = np.asarray(layout.tensor_parallel, float), np.asarray(layout.pipeline_parallel, float)
+    replicas = np.asarray(layout.data_parallel, float) * layout.context_parallel
+    inner = np.where(np.asarray(layout.rank_order) == 1, p, 1.0)  # pipeline inside data
+    groups = [(weights.dense, place(system, replicas, t * inner), replicas)]
+    if model.experts is not None:
+        expert = np.asarray(layout.expert_parallel, float) * layout.expert_tensor_parallel
+        copies = np.maximum(layout.expert_data_parallel, 1.0)
+        groups.append((weights.routed, place(system, copies, expert * inner), copies))
+    scatter: Traffic = SILENCE
+    gather: Traffic = SILENCE
+    reduce_: Traffic = SILENCE
+    updated: Any = 0.0
+    local: Any = 0.0
+    sharded = np.asarray(layout.zero_stage) >= 1
+    for elements, group, count in groups:
+        gradients = elements * stack.gradient_wire_bytes
+        scatter = scatter + collective(system, "reduce_scatter", gradients, group)
+        gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
+        reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
+        updated = updated + elements / np.where(sharded, count, 1.0)
+        local = local + elements
+    optimizer = vector(system.chip, updated * _OPTIMIZER_BYTES, 12) + vector(system.chip, local * _NORM_BYTES, 6)
+    return DataCost(
+        scatter.seconds, gather.seconds, reduce_.seconds, optimizer.seconds,
+        scatter.link_bytes, gather.link_bytes, optimizer.hbm_bytes,
+    )  # fmt: skip
+
+
+def exposed_seconds(
+    system: System,
+    stack: Stack,
+    layout: Layout,
+    cost: DataCost,
+    layers_per_stage: Any,
+    stage_s: Any,
+    busy_s: Any,
+) -> Any:
+    """Seconds of data-parallel traffic that the step waits for.
+
+    Parameters
+    ----------
+    stage_s : forward and backward of a mean stage for one microbatch; busy_s : of the slowest stage for all.
+    """
+    zero = np.asarray(layout.zero_stage)
+    m = layout.microbatches
+    once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s)
+    if stack.gradient_overlap > 0:
+        behind = np.where(np.asarray(layout.virtual_stages) > 1, layout.pipeline_parallel, 1.0)
+        room = stack.gradient_overlap * np.minimum(m, behind) * stage_s
+        last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
+        once = np.maximum(once - room, last_bucket)
+    each = m * (cost.reduce_scatter_s + np.where(zero >= 3, 2.0 * cost.all_gather_s, 0.0))
+    each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
+    hidden = stack.fsdp_overlap * busy_s
+    slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
+    each = np.maximum(each - hidden, _FSDP_NEVER_HIDDEN * each) + slowed
+    return np.where(zero >= 2, each, once)
+
+
+def bytes_sent(layout: Layout, cost: DataCost) -> Any:
+    """Bytes that one rank sends for data-parallel traffic in a step."""
+    zero = np.asarray(layout.zero_stage)
+    m = layout.microbatches
+    scatters = np.where(zero >= 2, m, 1.0)
+    gathers = np.where(zero >= 3, 2.0 * m, 1.0)
+    return scatters * cost.reduce_scatter_bytes + gathers * cost.all_gather_bytes

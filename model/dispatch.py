@@ -1,0 +1,73 @@
+r"""Expert dispatch and combine: how routed tokens reach their experts and come back.
+
+Three ways, with T' tokens of a rank, k experts a token, e ranks in the group on n domains, b bytes an element:
+
+* all_to_all: every rank sends T' k h b (e-1)/e.
+* per_rank: one copy per rank that a token visits, e (1 - (1 - 1/e)^k) instead of k.
+* per_node: one copy per scale-up domain over the network, fanned out inside (DeepEP, HybridEP):
+  n (1 - (1 - 1/n)^k) (n-1)/n copies, no more than the router's node limit.
+
+Sources: DeepSeek-V3, arXiv:2412.19437, section 3.2; DeepEP, github.com/deepseek-ai/DeepEP; MoE parallel folding,
+arXiv:2504.14960.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model.architecture import Architecture, Experts
+from model.collective import all_to_all, place
+from model.modules import Shard
+from model.stack import Stack
+from model.system import System
+from model.work import Traffic
+
+_KERNEL_LATENCY_S = 15e-6  # of a fused dispatch or combine kernel, on top of the tier's own
+_FAN_OUT = 0.9  # of the all-to-all rate, for the copies inside a domain
+
+
+def _distinct(groups: Any, visits: int) -> Any:
+    """Mean number of distinct groups that a token with `visits` uniform choices reaches."""
+    return groups * (1.0 - (1.0 - 1.0 / groups) ** visits)
+
+
+def _per_node(system: System, stack: Stack, shard: Shard, experts: Experts, row_bytes: Any) -> Traffic:
+    inner = system.tiers[0]
+    outer = system.tiers[-1]
+    ranks = shard.expert * shard.expert_tensor
+    domains = np.maximum(ranks / inner.ranks, 1.0)
+    visited = np.minimum(_distinct(domains, experts.per_token), stack.node_limit)
+    crossing = np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
+    copies = _distinct(shard.expert, experts.per_token)
+    outside = row_bytes * crossing / (outer.bandwidth * outer.efficiency["all_to_all"] / outer.oversubscription)
+    inside = row_bytes * copies / (inner.bandwidth * inner.efficiency["all_to_all"] * _FAN_OUT)
+    latency = inner.latency_s + _KERNEL_LATENCY_S
+    return Traffic(np.maximum(outside, inside) + latency, row_bytes * (crossing + copies))
+
+
+def _one_way(
+    system: System, stack: Stack, model: Architecture, experts: Experts, shard: Shard, element_bytes: float
+) -> Traffic:
+    """One dispatch or combine of `element_bytes` an element."""
+    row_bytes = shard.tokens / shard.tensor * model.hidden * element_bytes
+    if stack.dispatch == "per_node":
+        return _per_node(system, stack, shard, experts, row_bytes)
+    copies: Any = float(experts.per_token)
+    if stack.dispatch == "per_rank":
+        copies = _distinct(shard.expert, experts.per_token)
+    return all_to_all(system, row_bytes * copies, place(system, shard.expert, shard.expert_tensor))
+
+
+def dispatch_and_combine(
+    system: System, stack: Stack, model: Architecture, shard: Shard, imbalance: float
+) -> tuple[Traffic, Traffic]:
+    """Traffic of a mixture layer forward (dispatch, combine) and backward (both again in 16 bits)."""
+    experts = model.experts
+    if experts is None:
+        raise ValueError(f"{model.name} has no experts")
+    sent = _one_way(system, stack, model, experts, shard, stack.dispatch_bytes)
+    back = _one_way(system, stack, model, experts, shard, 2.0)
+    spread = np.where(shard.expert > 1.0, imbalance, 0.0)
+    return (sent + back).times(spread), back.times(2.0 * spread)

@@ -1,0 +1,224 @@
+"""One training step of every layout: time by cause, memory, energy, violations.
+
+The step is assembled from costs that depend on few of a layout's fields each: a layer's (LAYER_KEYS), the ends' (the
+same fields), and data-parallel traffic (DATA_KEYS). `training_step` computes them for the layouts as given;
+model/evaluate.py computes each once per distinct combination and gathers. Both run the same functions.
+
+Step time of a pipeline: m max_i(tau_i) + bubble + exposed data-parallel traffic + optimizer + fixed, where the bubble
+of 1F1B is the other stages' time once, sum_i(tau_i) - max_i(tau_i). Source: arXiv:2104.04473, arXiv:2401.10241.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.architecture import Architecture
+from model.chip import FORMATS
+from model.collective import transfer
+from model.cost import MemoryParts, StepCost, TimeParts
+from model.data_parallel import DataCost, bytes_sent, data_cost, exposed_seconds
+from model.energy import energy
+from model.head import EndCost, end_cost
+from model.layer import LayerCost, layer_cost
+from model.layout import Layout
+from model.legality import violations
+from model.memory import memory
+from model.pipeline import PipelineTimes, bubble_seconds
+from model.stack import Stack
+from model.stages import Stage, split
+from model.system import System
+from model.workload import Training
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCosts:
+    """What a rank does for one microbatch: a dense layer, a mixture layer, the ends of the model."""
+
+    dense: LayerCost
+    mixture: LayerCost
+    ends: EndCost
+
+    def take(self, index: Any, shape: tuple[int, ...]) -> LocalCosts:
+        """The rows `index`, after broadcasting to `shape`."""
+        return LocalCosts(self.dense.take(index, shape), self.mixture.take(index, shape), self.ends.take(index, shape))
+
+
+def local_costs(system: System, stack: Stack, training: Training, layout: Layout) -> LocalCosts:
+    """Layer and end costs of every layout; they depend on LAYER_KEYS only."""
+    model = training.architecture
+    dense = layer_cost(system, stack, training, layout, mixture_layer=False)
+    mixture = layer_cost(system, stack, training, layout, mixture_layer=True) if model.experts else dense
+    return LocalCosts(dense, mixture, end_cost(system, stack, training, layout, mixture))
+
+
+@dataclass(frozen=True, slots=True)
+class _Slowest:
+    """Seconds of the slowest stage for one microbatch, by cause, and of the whole model."""
+
+    compute: Any
+    tensor: Any
+    context: Any
+    expert: Any
+    host: Any
+    whole_s: Any  # all stages together, ends included
+
+    @property
+    def total(self) -> Any:
+        """Seconds of the slowest stage."""
+        return self.compute + self.tensor + self.context + self.expert + self.host
+
+
+def _paced(stage: Stage, local: LocalCosts, ends_s: Any, share: Any, whole_s: Any) -> _Slowest:
+    """Seconds by cause of 1/`share` of a stage's layers and ends."""
+    dense, mixture = local.dense, local.mixture
+    return _Slowest(
+        compute=(stage.of(dense.compute_s, mixture.compute_s) + ends_s) / share,
+        tensor=stage.of(dense.tensor_s, mixture.tensor_s) / share,
+        context=stage.of(dense.context_s, mixture.context_s) / share,
+        expert=stage.of(dense.expert_s, mixture.expert_s) / share,
+        host=stage.of(dense.host_s, mixture.host_s) / share,
+        whole_s=whole_s,
+    )
+
+
+def _stage_seconds(stage: Stage, local: LocalCosts) -> Any:
+    """Forward and backward of a stage's layers for one microbatch."""
+    return stage.of(local.dense.forward_s + local.dense.backward_s, local.mixture.forward_s + local.mixture.backward_s)
+
+
+def _slowest_stage(model: Architecture, stack: Stack, layout: Layout, local: LocalCosts) -> _Slowest:
+    """The stage that sets the pace: first, middle or last of an even split, or the mean of a balanced one."""
+    stages = split(model, layout)
+    p = np.asarray(layout.pipeline_parallel, float)
+    whole = Stage(np.asarray(float(model.dense_layers)), np.asarray(float(model.moe_layers)))
+    head = local.ends.head_forward_s + local.ends.head_backward_s
+    ends = head + local.ends.embedding_s
+    whole_s = _stage_seconds(whole, local) + ends
+    if stack.balanced_stages:
+        return _paced(whole, local, ends, p, whole_s)
+    single = p <= 1
+    times = (
+        _stage_seconds(stages.first, local) + np.where(single, ends, local.ends.embedding_s),
+        _stage_seconds(stages.middle, local),
+        _stage_seconds(stages.last, local) + head,
+    )
+    first = single | ((times[0] >= times[1]) & (times[0] >= times[2]))
+    last = ~first & (times[2] >= times[1])
+    dense = np.where(first, stages.first.dense, np.where(last, stages.last.dense, stages.middle.dense))
+    mixture = np.where(first, stages.first.mixture, np.where(last, stages.last.mixture, stages.middle.mixture))
+    chosen = Stage(dense, mixture)
+    own_ends = np.where(single, ends, np.where(first, local.ends.embedding_s, np.where(last, head, 0.0)))
+    return _paced(chosen, local, own_ends, 1.0, whole_s)
+
+
+def _transfer_seconds(system: System, stack: Stack, training: Training, layout: Layout, ends: EndCost) -> Any:
+    """Exposed seconds of one stage boundary in one direction."""
+    t = np.asarray(layout.tensor_parallel, float)
+    tokens = np.asarray(layout.micro_batch, float) * training.sequence / layout.context_parallel
+    shared = (np.asarray(layout.sequence_parallel) > 0) | stack.scatter_gather
+    sent = 2.0 * tokens * training.architecture.hidden / np.where(shared, t, 1.0)
+    inside = t * layout.context_parallel
+    stride = np.where(np.asarray(layout.rank_order) == 0, inside * layout.data_parallel, inside)
+    seconds = transfer(system, sent, stride).seconds + ends.boundary_gather_s
+    return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds * stack.pipeline_exposed, 0.0)
+
+
+def _times(
+    system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
+) -> TimeParts:
+    """Seconds of the step by cause."""
+    model = training.architecture
+    p = np.asarray(layout.pipeline_parallel, float)
+    v = np.asarray(layout.virtual_stages, float)
+    m = layout.microbatches
+    slowest = _slowest_stage(model, stack, layout, local)
+    boundary = _transfer_seconds(system, stack, training, layout, local.ends)
+    whole = Stage(float(model.dense_layers), float(model.moe_layers))
+    mean_forward = whole.of(local.dense.forward_s, local.mixture.forward_s) / p
+    mean_backward = whole.of(local.dense.backward_s, local.mixture.backward_s) / p
+    transfers = 2.0 * v * boundary
+    pipeline = PipelineTimes(
+        p, v, m, mean_forward, mean_backward,
+        whole.of(local.dense.weight_gradient_s, local.mixture.weight_gradient_s) / p,
+        np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * transfers,
+    )  # fmt: skip
+    busy = m * slowest.total
+    exposed = exposed_seconds(system, stack, layout, data, model.layers / p, mean_forward + mean_backward, busy)
+    return TimeParts(
+        compute=m * slowest.compute,
+        tensor=m * slowest.tensor,
+        context=m * slowest.context,
+        expert=m * slowest.expert,
+        host=m * slowest.host,
+        transfer=m * transfers,
+        bubble=bubble_seconds(layout.schedule, pipeline),
+        data=exposed,
+        optimizer=data.optimizer_s,
+        fixed=np.asarray(stack.step_fixed_s),
+    )
+
+
+def model_flops_per_token(model: Architecture, sequence: float) -> float:
+    """Model FLOPs per token: 6 per active weight outside the embedding, and causal attention at half, times 3.
+
+    The convention of Megatron-Bridge and Llama 3 (arXiv:2407.21783); Narayanan et al. and Korthikanti et al. count the
+    full square, so compare step times across sources, never MFU.
+    """
+    table = model.vocabulary * model.hidden
+    weights = model.active_parameters - (0 if model.tied_embeddings else table)
+    keys = sequence / 2.0
+    if model.window:
+        span = min(model.window, sequence)
+        windowed = span * (1.0 - span / (2.0 * sequence))
+        share = 1.0 / model.full_attention_every
+        keys = keys * share + windowed * (1.0 - share)
+    attention = 2.0 * model.layers * model.heads * (model.query_key_head + model.value_head) * keys
+    return 6.0 * weights + 3.0 * attention
+
+
+def assemble(
+    system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
+) -> StepCost:
+    """The step's cost from its parts."""
+    model = training.architecture
+    time = _times(system, stack, training, layout, local, data)
+    used = memory(stack, training, layout, local.dense, local.mixture, local.ends)
+    seconds = time.total
+    ranks = layout.ranks
+    whole = Stage(float(model.dense_layers), float(model.moe_layers))
+    replicas = np.asarray(layout.tensor_parallel) * layout.context_parallel * layout.data_parallel
+    passes = layout.microbatches * replicas
+    matrix = (whole.of(local.dense.matrix_joules, local.mixture.matrix_joules) + local.ends.matrix_joules) * passes
+    moved = (whole.of(local.dense.hbm_bytes, local.mixture.hbm_bytes) + local.ends.hbm_bytes) * passes
+    sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes) * passes
+    moved = moved + data.optimizer_hbm_bytes * ranks
+    sent = sent + bytes_sent(layout, data) * ranks
+    tokens = np.asarray(layout.global_batch, float) * training.sequence
+    return StepCost(
+        time=time,
+        memory=used,
+        energy=energy(system, seconds, ranks, matrix, moved, sent),
+        tokens=tokens,
+        model_flops=tokens * model_flops_per_token(model, training.sequence),
+        peak_flops=ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan),
+        packages=ranks * system.packages_per_rank,
+        violations=violations(system, stack, training, layout) | {"hbm_bytes": _over(system, stack, used)},
+    )
+
+
+def _over(system: System, stack: Stack, used: MemoryParts) -> Any:
+    """Bytes over the share of HBM that may be planned; negative: bytes left."""
+    return used.total - stack.usable_memory * system.chip.hbm_bytes
+
+
+def training_step(system: System, stack: Stack, training: Training, layout: Layout) -> StepCost:
+    """Cost of one optimizer step for every layout (scalars, a flat list or an open mesh).
+
+    Raises KeyError where the chip does not run the workload's number format (see Chip.supports).
+    """
+    local = local_costs(system, stack, training, layout)
+    data = data_cost(system, stack, training.architecture, layout)
+    return assemble(system, stack, training, layout, local, data)
