@@ -1,0 +1,92 @@
+"""`sweep explain`: one layout taken apart."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from sweep.explanation import Explanation
+
+
+def explain(
+    row: str | None = None,
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    chips: int | None = None,
+    layout: str | None = None,
+    batch: int = 1024,
+    sequence: int = 4096,
+    number_format: Annotated[str, Parameter(name="--format")] = "bf16",
+    stack: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Take one layout apart: seconds, bytes and joules by part, what bounds the step, and what it violates.
+
+    Parameters
+    ----------
+    row
+        A row of a run, as RUN#ROW, with the row's number in the answer or the data set.
+    model, system
+        Names in the catalogue.
+    chips
+        Number of chips (packages).
+    layout
+        As in "tp=8,pp=16,dp=64,mbs=1,recompute=none"; what is left out is 1, and dp follows from the chips.
+    batch
+        Sequences of a step.
+    sequence
+        Tokens of a sequence.
+    number_format
+        Of the matmuls: bf16, fp8, mxfp8, nvfp4.
+    stack
+        Software stack; by default the system's.
+    json
+        Print one JSON object.
+    """
+    from sweep.explanation import explain_layout, explain_row
+
+    if row is not None:
+        explanation = explain_row(row)
+    else:
+        explanation = explain_layout(
+            model=model, system=system, chips=chips, layout=layout, batch=batch, sequence=sequence,
+            number_format=number_format, stack=stack,
+        )  # fmt: skip
+    if json:
+        sys.stdout.write(json_text.dumps(explanation.as_json(), allow_nan=False) + "\n")
+        return
+    _show(explanation)
+
+
+def _show(explanation: Explanation) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console.print(explanation.headline(), markup=False)
+    for title, unit, parts in explanation.tables():
+        console.print(_table(title, unit, parts))
+    for line in explanation.remarks():
+        console.print(line, markup=False)
+
+
+def _table(title: str, unit: str, parts: dict[str, float]) -> Any:
+    from rich.table import Table
+
+    from model.units import show
+
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table.add_column("part", min_width=14)
+    table.add_column("", justify="right", min_width=10)
+    table.add_column("share", justify="right")
+    table.add_column("", min_width=30)
+    total = sum(parts.values())
+    for name, value in sorted(parts.items(), key=lambda item: -item[1]):
+        share = value / total if total else 0.0
+        table.add_row(name, show(value, unit), f"{100 * share:.1f} %", "█" * round(30 * share), style=None)
+    table.add_row("total", show(total, unit), "", "", style="bold")
+    return table

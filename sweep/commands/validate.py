@@ -1,0 +1,98 @@
+"""`sweep validate`: the model held against published measurements."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from sweep.validation import Prediction
+
+
+def validate(
+    *files: Path,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    all_cases: Annotated[bool, Parameter(name="--all", negative="")] = False,
+) -> None:
+    """Hold the model against published measurements: error per case, mean, median, maximum by group.
+
+    Parameters
+    ----------
+    files
+        JSON Lines files of cases; their form is in docs/validation-cases.md.
+    json
+        Print one JSON object: `cases` and `groups`.
+    all_cases
+        List every case; without it, the groups and the cases without a prediction.
+    """
+    from sweep.errors import InputError, Problem
+    from sweep.validation import as_json, predict, read_cases
+
+    if not files:
+        raise InputError([Problem("validate", "FILES", "needs at least one file of cases", None, "give CASES.jsonl")])
+    predictions = [one for case in read_cases(files) for one in predict(case)]
+    if json:
+        sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
+        return
+    _show(predictions, all_cases)
+
+
+def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
+    from collections import Counter
+
+    from rich.console import Console
+
+    from sweep.validation import summarise
+
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    if all_cases:
+        console.print(_cases_table(predictions))
+    console.print(_groups_table(summarise(predictions)))
+    missing = Counter(one.reason for one in predictions if one.reason)
+    for reason, count in missing.most_common():
+        console.print(f"{count:5d} not predicted: {reason}", markup=False)
+    guessed = sum(1 for one in predictions if one.chosen)
+    if guessed:
+        console.print(f"{guessed:5d} predicted with something that the source leaves open (see --all, column 'chosen')")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _cases_table(predictions: Sequence[Prediction]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("case", "quantity", "measured", "predicted", "error", "stack", "chosen"):
+        table.add_column(heading, justify="right" if heading in ("measured", "predicted", "error") else "left")
+    for one in predictions:
+        if one.predicted is None or one.measured is None or one.error is None:
+            continue
+        scale, digits = (1e9, 2) if one.quantity == "memory_bytes" else (1.0, 3)
+        table.add_row(
+            one.id, one.quantity.replace("_bytes", "_gb"), f"{one.measured / scale:.{digits}f}",
+            f"{one.predicted / scale:.{digits}f}", _percent(one.error), one.stack or "", one.chosen or "",
+        )  # fmt: skip
+    return table
+
+
+def _groups_table(groups: Sequence[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("group")
+    table.add_column("quantity")
+    for heading in ("cases", "mean |error|", "median", "90 %", "max", "bias"):
+        table.add_column(heading, justify="right")
+    for one in groups:
+        table.add_row(
+            one.group, one.quantity, str(one.n), *(f"{100 * v:.1f} %" for v in (one.mean_absolute_error, one.median,
+            one.p90, one.max)), _percent(one.bias),
+        )  # fmt: skip
+    return table

@@ -1,0 +1,231 @@
+"""One layout taken apart: parts of time, memory and energy, what bounds the step, what it violates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.bounds import roofline_seconds
+from model.chip import FORMATS
+from model.cost import StepCost
+from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Layout, recompute_code, recompute_names
+from model.stack import Stack
+from model.step import training_step
+from model.system import System
+from model.units import show
+from model.workload import Training
+from sweep import catalogue
+from sweep.errors import InputError, Problem, nearest
+
+_LONG = {short: long for long, short in SHORT.items()}
+_WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+_UNITS = {"hbm_bytes": "byte"}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A layout's cost with the inputs that it was computed from."""
+
+    system: System
+    stack: Stack
+    training: Training
+    layout: Layout
+    chips: int
+    cost: StepCost
+    bound_s: float  # no schedule or software can be faster
+    rumours: tuple[str, ...]  # paths of catalogue numbers that are rumours or placeholders
+
+    def times(self) -> dict[str, float]:
+        """Seconds by cause."""
+        return _floats(self.cost.time.parts())
+
+    def violations(self) -> dict[str, float]:
+        """Broken rules and by how much; memory in bytes."""
+        found = {name: float(np.max(excess)) for name, excess in self.cost.violations.items()}
+        return {name: excess for name, excess in found.items() if excess > 0}
+
+    def bound_by(self) -> str:
+        """The cause that takes most of the step."""
+        times = self.times()
+        return max(times, key=lambda name: times[name])
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `sweep explain --json` prints."""
+        cost = self.cost
+        return {
+            "system": self.system.name,
+            "model": self.training.architecture.name,
+            "stack": self.stack.name,
+            "chips": self.chips,
+            "layout": _layout_words(self.layout),
+            "step_time_s": float(cost.step_time),
+            "roofline_s": self.bound_s,
+            "tokens_per_s": float(cost.tokens_per_second),
+            "mfu": float(cost.model_flops_utilisation),
+            "power_w": float(cost.power),
+            "energy_per_token_j": float(cost.energy_per_token),
+            "time_s": self.times(),
+            "memory_bytes": _floats(cost.memory.parts()),
+            "energy_j": _floats(cost.energy.parts()),
+            "bound_by": self.bound_by(),
+            "feasible": not self.violations(),
+            "violations": self.violations(),
+            "rumours": list(self.rumours),
+        }
+
+    def headline(self) -> str:
+        """The answer in three lines."""
+        cost = self.cost
+        words = " ".join(
+            f"{key}={value}" for key, value in _layout_words(self.layout).items() if value not in (1, "none")
+        )
+        fits = (
+            "fits"
+            if not self.violations()
+            else "does NOT run: "
+            + "; ".join(
+                f"{name} over by {show(excess, _UNITS.get(name, ''))}" for name, excess in self.violations().items()
+            )
+        )
+        return (
+            f"{self.training.architecture.name} on {self.chips} chips of {self.system.name} ({self.stack.name}): {words}\n"
+            f"step {float(cost.step_time):.4g} s, {float(cost.tokens_per_second):,.0f} tokens/s, "
+            f"MFU {100 * float(cost.model_flops_utilisation):.1f} %, {show(float(cost.power), 'W')}, "
+            f"{float(cost.energy_per_token):.3g} J/token; roofline {self.bound_s:.4g} s "
+            f"({100 * self.bound_s / float(cost.step_time):.0f} % of the step)\n"
+            f"bound by {self.bound_by()}; {fits}"
+        )
+
+    def tables(self) -> list[tuple[str, str, dict[str, float]]]:
+        """Title, unit and parts of each breakdown."""
+        return [
+            ("time of a step", "s", self.times()),
+            ("memory of the fullest rank", "byte", _floats(self.cost.memory.parts())),
+            ("energy of a step", "J", _floats(self.cost.energy.parts())),
+        ]
+
+    def remarks(self) -> list[str]:
+        """What a reader must know about the inputs."""
+        if not self.rumours:
+            return []
+        return [
+            f"{len(self.rumours)} numbers of {self.system.name} are rumours or placeholders: see sweep show {self.system.name}"
+        ]
+
+
+def _floats(parts: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in parts.items()}
+
+
+def _layout_words(layout: Layout) -> dict[str, Any]:
+    words: dict[str, Any] = {short: int(array) for short, array in layout.columns().items()}
+    words["recompute"] = recompute_names(words["recompute"])
+    for column, names in _WORDS.items():
+        words[column] = names[words[column]]
+    return words
+
+
+def parse_layout(text: str, ranks: int, batch: int) -> Layout:
+    """A layout from "tp=8,pp=16,..."; dp follows from the ranks where it is not given.
+
+    Raises InputError with every problem of the text.
+    """
+    given: dict[str, Any] = {"gbs": batch}
+    problems: list[Problem] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, _, value = item.partition("=")
+        if key not in _LONG:
+            problems.append(Problem("--layout", key, "unknown axis", key, nearest(key, _LONG)))
+            continue
+        try:
+            given[key] = _value(key, value)
+        except ValueError as wrong:
+            problems.append(Problem("--layout", key, str(wrong), value))
+    if problems:
+        raise InputError(problems)
+    inside = given.get("tp", 1) * given.get("cp", 1) * given.get("pp", 1)
+    if "dp" not in given:
+        if ranks % inside:
+            raise InputError([Problem("--layout", "tp x cp x pp", f"must divide the {ranks} ranks", inside)])
+        given["dp"] = ranks // inside
+    if inside * given["dp"] != ranks:
+        rule = f"must be the {ranks} ranks of the chips"
+        raise InputError([Problem("--layout", "tp x cp x pp x dp", rule, inside * given["dp"], "leave out dp")])
+    given.setdefault("sp", int(given.get("tp", 1) > 1))
+    given.setdefault("schedule", SCHEDULES.index("interleaved") if given.get("vp", 1) > 1 else 0)
+    return Layout(**{_LONG[key]: value for key, value in given.items()})
+
+
+def _value(key: str, text: str) -> int:
+    if key == "recompute":
+        return recompute_code(text.split("+"))
+    if key in _WORDS:
+        if text not in _WORDS[key]:
+            raise ValueError(f"must be one of {', '.join(_WORDS[key])}")
+        return _WORDS[key].index(text)
+    if not text.isdigit() or (int(text) < 1 and key not in ("sp", "zero")):
+        raise ValueError("must be a positive whole number")
+    return int(text)
+
+
+def explain_layout(
+    *, model: str | None, system: str | None, chips: int | None, layout: str | None, batch: int, sequence: int,
+    number_format: str, stack: str | None,
+) -> Explanation:  # fmt: skip
+    """Explain a layout given on the command line. Raises InputError with what is missing or wrong."""
+    missing = [
+        Problem("explain", f"--{name}", "is needed without a RUN#ROW", None, "give it")
+        for name, value in (("model", model), ("system", system), ("chips", chips))
+        if value is None
+    ]
+    if number_format not in FORMATS:
+        missing.append(
+            Problem("explain", "--format", "unknown number format", number_format, nearest(number_format, FORMATS))
+        )
+    for name, value in (("chips", chips), ("batch", batch), ("sequence", sequence)):
+        if value is not None and value < 1:
+            missing.append(Problem("explain", f"--{name}", "must be positive", value))
+    if missing or model is None or system is None or chips is None:
+        raise InputError(missing)
+    machine = catalogue.system(system)
+    if not machine.chip.supports(number_format):
+        raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
+                                  "one of " + ", ".join(f for f in FORMATS if machine.chip.supports(f)))])  # fmt: skip
+    ranks = chips * machine.chip.ranks_per_package
+    return explanation_of(
+        system, stack or catalogue.default_stack(system), Training(catalogue.architecture(model), sequence, number_format),
+        parse_layout(layout or "", ranks, batch), chips,
+    )  # fmt: skip
+
+
+def explanation_of(system: str, stack: str, training: Training, layout: Layout, chips: int) -> Explanation:
+    """Cost one layout on a machine of the catalogue."""
+    machine, software = catalogue.system(system), catalogue.stack(stack)
+    cost = training_step(machine, software, training, layout)
+    kinds = catalogue.source_kinds(system)
+    return Explanation(
+        machine, software, training, layout, chips, cost, float(roofline_seconds(machine, training, layout)),
+        tuple(path for path, kind in kinds.items() if kind == "rumour"),
+    )  # fmt: skip
+
+
+def explain_row(reference: str) -> Explanation:
+    """Explain a row of a run, given as RUN#ROW.
+
+    Raises InputError where the run or the row does not exist.
+    """
+    from sweep.store import read_row
+
+    folder, _, row = reference.rpartition("#")
+    if not folder or not row.isdigit():
+        raise InputError(
+            [Problem("explain", "RUN#ROW", "names a run folder and a row", reference, "as in runs/name#3")]
+        )
+    found = read_row(Path(folder), int(row))
+    layout = Layout(**{long: int(found[short]) if short not in (*_WORDS, "recompute") else _value(short, found[short])
+                       for long, short in SHORT.items()})  # fmt: skip
+    training = Training(catalogue.architecture(found["model"]), int(found["sequence"]), found["number_format"])
+    return explanation_of(found["system"], found["stack"], training, layout, int(found["chips"]))

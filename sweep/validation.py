@@ -1,0 +1,232 @@
+"""The model against published measurements: predict every case, and sum the errors up by group.
+
+One parameter set per chip and one per software stack; a case that cannot be expressed is listed with the reason. Error =
+predicted / measured - 1, on step time (and on memory where a source prints it); never on MFU, which sources count
+differently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.evaluate import evaluate_training
+from model.layout import SHORT, Layout, recompute_names
+from model.stack import Stack
+from model.system import System
+from sweep import catalogue
+from sweep.cases import CHIP_SYSTEMS, InexpressibleError, networked, question
+from sweep.errors import InputError, Problem
+from sweep.flags import applied
+
+# A run that was published did fit. Where the source does not say what it recomputed, nothing is recomputed unless
+# the predicted memory passes this multiple of the chip's.
+FITS_WITHIN = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One quantity of one case. `predicted` and `error` are None where `reason` says why."""
+
+    id: str
+    group: str
+    quantity: str
+    measured: float | None
+    predicted: float | None
+    error: float | None
+    stack: str | None
+    reason: str | None
+    grade: str | None = None
+    chosen: str | None = None  # what the source leaves open, as the model filled it
+    rules: tuple[str, ...] = ()  # flags of the case that changed the stack
+    parts: Mapping[str, float] | None = None
+
+
+def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Cases of JSON Lines files.
+
+    Raises InputError naming every file that cannot be read and every line that is not an object.
+    """
+    cases: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for file in files:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as failure:
+            problems.append(Problem(str(file), "", f"cannot be read: {failure}", None, "give a JSON Lines file"))
+            continue
+        for at, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                case = json.loads(line)
+            except json.JSONDecodeError as failure:
+                problems.append(Problem(str(file), f"line {at}", f"is not JSON: {failure.msg}"))
+                continue
+            if isinstance(case, dict):
+                cases.append(case)
+            else:
+                problems.append(Problem(str(file), f"line {at}", "must be an object", type(case).__name__))
+    if problems:
+        raise InputError(problems)
+    return cases
+
+
+def group_of(case: Mapping[str, Any]) -> str:
+    """Framework, chip, number format and kind of model: the group that errors are summed over."""
+    software = case.get("software") or {}
+    kind = "MoE" if (case.get("arch") or {}).get("moe") else "dense"
+    year = f" {software['year']}" if software.get("year") else ""
+    return f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'} {_format(case)} {kind}"
+
+
+def _format(case: Mapping[str, Any]) -> str:
+    text = str(case.get("number_format") or "bf16")
+    return "fp8" if text == "mxfp8" else text
+
+
+def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
+    """The stack record of a case's framework and release; the nearest by year where the framework is unknown."""
+    software = case.get("software") or {}
+    framework = str(software.get("framework") or "other")
+    year = software.get("year") or _year(software.get("release"))
+    names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
+    if not names:
+        names = catalogue.stacks_of("other", year) or catalogue.stacks_of("other")
+    name = names[0]
+    return name, catalogue.stack(name)
+
+
+def _year(release: str | None) -> int | None:
+    """Year of a release such as "25.04" or "24.11.1"; other numbering says nothing."""
+    head = str(release or "").split(".")[0]
+    return 2000 + int(head) if head.isdigit() and 20 <= int(head) <= 40 else None
+
+
+def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
+    """The machine of a case, and ranks per published chip."""
+    chip = case.get("chip")
+    name = CHIP_SYSTEMS.get(str(chip))
+    if name is None or name not in catalogue.names("systems"):
+        raise InexpressibleError(f"chip {chip!r} is not in the catalogue")
+    system = networked(catalogue.system(name), case)
+    return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package
+
+
+def predict(case: Mapping[str, Any]) -> list[Prediction]:
+    """Predictions for every quantity that a case measures."""
+    measured = (case.get("target") or {}).get("step_time_s")
+    blank = Prediction(
+        str(case.get("id")), group_of(case), "step_time_s", measured, None, None, None, None, case.get("grade")
+    )
+    if measured is None:
+        return [replace(blank, reason="no step time can be derived from what was published")]
+    try:
+        return _predicted(case, blank)
+    except InexpressibleError as reason:
+        return [replace(blank, reason=str(reason))]
+
+
+def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
+    system, ranks_per_chip = machine_of(case)
+    name, stack = stack_of(case)
+    stack, rules = applied(stack, case)
+    asked = question(case, stack, ranks_per_chip)
+    if not system.chip.supports(asked.training.number_format):
+        raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
+    cost = evaluate_training(system, stack, asked.training, asked.layouts)
+    row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
+    layout = asked.layouts.take(np.array([row]))
+    seconds = float(cost.step_time[row])
+    done = replace(
+        blank,
+        stack=name,
+        rules=rules,
+        chosen=_filled(asked.chosen, layout),
+        predicted=seconds,
+        error=seconds / float(blank.measured or np.nan) - 1.0,
+        parts={part: float(np.broadcast_to(v, cost.step_time.shape)[row]) for part, v in cost.time.parts().items()},
+    )
+    return [done, *_memory(case, done, float(cost.memory.total[row]))]
+
+
+def _chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]) -> int:
+    """Least recomputation that fits (with a margin), then the fastest."""
+    broken = np.zeros(seconds.shape, bool)
+    for rule, excess in violations.items():
+        if rule != "hbm_bytes":
+            broken |= np.broadcast_to(np.asarray(excess), seconds.shape) > 0
+    usable = ~broken if not broken.all() else np.ones_like(broken)
+    fits = usable & (used <= FITS_WITHIN * system.chip.hbm_bytes)
+    if not fits.any():
+        return int(np.flatnonzero(usable)[np.argmin(used[usable])])
+    masks = np.broadcast_to(layouts.recompute, seconds.shape)
+    amount = np.where(masks == 0, 0, np.where(masks & 1, 2, 1))
+    least = amount[fits].min()
+    candidates = np.flatnonzero(fits & (amount == least))
+    return int(candidates[np.argmin(seconds[candidates])])
+
+
+def _filled(open_fields: Sequence[str], layout: Layout) -> str | None:
+    columns = {short: np.asarray(getattr(layout, name)).item() for name, short in SHORT.items()}
+    shown = {"micro_batch": f"micro_batch={columns['mbs']}", "vp": f"vp={columns['vp']}",
+             "recompute": f"recompute={recompute_names(columns['recompute'])}"}  # fmt: skip
+    return ", ".join(shown[name] for name in open_fields) or None
+
+
+def _memory(case: Mapping[str, Any], done: Prediction, predicted: float) -> list[Prediction]:
+    """The memory prediction, where the source prints the peak that was allocated."""
+    extra = case.get("extra") or {}
+    known = {"real_alloc_gib": 2.0**30, "max_memory_gb": 2.0**30, "peak_mem_mib": 2.0**20, "memory_mb": 2.0**20}
+    for key, scale in known.items():
+        if extra.get(key):
+            measured = float(extra[key]) * scale
+            error = predicted / measured - 1.0
+            return [replace(done, quantity="memory_bytes", measured=measured, predicted=predicted, error=error)]
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class GroupError:
+    """Errors of a group on one quantity, as fractions."""
+
+    group: str
+    quantity: str
+    n: int
+    mean_absolute_error: float
+    median: float  # of the absolute errors
+    p90: float
+    max: float
+    bias: float
+
+
+def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
+    """Errors by group and over everything, for each quantity."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for one in predictions:
+        if one.error is not None:
+            groups.setdefault((one.group, one.quantity), []).append(one.error)
+            groups.setdefault(("all", one.quantity), []).append(one.error)
+    found = []
+    for (group, quantity), errors in sorted(groups.items(), key=lambda item: (item[0][0] == "all", item[0])):
+        sizes = np.abs(errors)
+        found.append(
+            GroupError(
+                group, quantity, len(errors), float(sizes.mean()), float(np.median(sizes)),
+                float(np.quantile(sizes, 0.9)), float(sizes.max()), float(np.mean(errors)),
+            )
+        )  # fmt: skip
+    return found
+
+
+def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The object that `sweep validate --json` prints."""
+    return {
+        "cases": [asdict(one) for one in predictions],
+        "groups": [asdict(one) for one in summarise(predictions)],
+    }
