@@ -20,7 +20,7 @@ from model.layout import SHORT, Layout, recompute_names
 from model.stack import Stack
 from model.system import System
 from sweep import catalogue
-from sweep.cases import CHIP_SYSTEMS, InexpressibleError, networked, question
+from sweep.published import CHIP_SYSTEMS, InexpressibleError, networked, question
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
 
@@ -141,7 +141,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
     row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
-    layout = asked.layouts.take(np.array([row]))
+    layout = asked.layouts.flat().take(np.array([row]))
     seconds = float(cost.step_time[row])
     done = replace(
         blank,
