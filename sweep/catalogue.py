@@ -1,0 +1,384 @@
+"""The catalogue: chips, their calibrations, systems, fabrics, models and stacks, each number with its source.
+
+One TOML file an entry, in sweep/catalogue_data/<kind>/<name>.toml. A folder of one's own with the same layout
+adds entries and replaces entries by name: pass it as `extra`. Peaks stand in the chips, what is reached of them
+in the calibrations.
+
+A corner moves every number of one sort to one end of its range: "low" and "high" the performance numbers (peaks,
+bandwidths, capacities, efficiencies) to the worst and the best, "power_low" and "power_high" the power numbers to
+the least and the most. All other numbers stay nominal.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from model import chip as chips
+from model import system as systems
+from model import units
+from model.architecture import Architecture, Experts, LatentAttention
+from model.stack import Stack
+from sweep.errors import InputError, Problem, nearest, problem
+
+Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks"]
+Corner = Literal["nominal", "low", "high", "power_low", "power_high"]
+
+KINDS: tuple[Kind, ...] = ("chips", "calibrations", "systems", "fabrics", "models", "stacks")
+CORNERS: tuple[Corner, ...] = ("nominal", "low", "high", "power_low", "power_high")
+SOURCE_KINDS = ("datasheet", "measured", "derived", "estimated", "rumour")
+DATA = Path(__file__).parent / "catalogue_data"
+
+
+# -------------------------------------------------------------------------------------------------- entries
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A value in SI base units, its range, and where it comes from.
+
+    Attributes
+    ----------
+    value
+        A number; for settings a flag, a word or a tuple.
+    unit
+        SI unit of the number; empty for a plain number or a setting.
+    low, high
+        Ends of the published or estimated range; None where there is none.
+    source, kind
+        Where the value comes from, and how: one of `SOURCE_KINDS`.
+    placeholder
+        Nothing is published, not even a rumour: a scaled assumption.
+    sense
+        1 where more is better, -1 where less is better, 0 where neither.
+    role
+        Which corners move it: "performance", "power", or "data" for none.
+    """
+
+    value: Any
+    unit: str
+    low: Any
+    high: Any
+    source: str
+    kind: str
+    placeholder: bool
+    note: str
+    sense: int
+    role: str
+
+    def at(self, corner: Corner) -> Any:
+        """The value at a corner."""
+        role = "power" if corner.startswith("power") else "performance"
+        if corner == "nominal" or role != self.role:
+            return self.value
+        best = corner in ("high", "power_low")
+        end = self.high if best == (self.sense > 0) else self.low
+        return self.value if end is None or self.sense == 0 else end
+
+    def text(self) -> str:
+        """The value with its unit, for people."""
+        if isinstance(self.value, bool):
+            return "yes" if self.value else "no"
+        if isinstance(self.value, int | float):
+            return units.show(self.value, self.unit)
+        return str(self.value) if isinstance(self.value, str) else ", ".join(map(str, self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the catalogue, checked.
+
+    Attributes
+    ----------
+    facts
+        Plain texts and lists by path: title, vendor, status, names of other entries.
+    quantities
+        Every number and setting by dotted path, as in "power.board_w"; an item of a list goes by its name.
+    text
+        The file as written.
+    """
+
+    kind: Kind
+    name: str
+    file: Path
+    text: str
+    facts: Mapping[str, Any]
+    quantities: Mapping[str, Quantity]
+
+    @property
+    def title(self) -> str:
+        """Full name."""
+        return str(self.facts["title"])
+
+    def value(self, path: str, corner: Corner = "nominal") -> Any:
+        """A quantity at a corner."""
+        return self.quantities[path].at(corner)
+
+    def under(self, path: str, corner: Corner = "nominal") -> dict[str, Any]:
+        """The quantities directly under a path, by their last name."""
+        start = f"{path}." if path else ""
+        inside = {key.removeprefix(start): one for key, one in self.quantities.items() if key.startswith(start)}
+        return {key: one.at(corner) for key, one in inside.items() if "." not in key}
+
+
+def _folders(kind: str, extra: Path | None) -> Iterator[Path]:
+    if extra is not None:
+        yield Path(extra) / kind
+    yield DATA / kind
+
+
+@cache
+def _files(kind: Kind, extra: Path | None) -> dict[str, Path]:
+    if kind not in KINDS:
+        raise problem("catalogue", "", "not a kind of entry", kind, nearest(kind, KINDS))
+    if extra is not None and not Path(extra).is_dir():
+        raise problem(extra, "", "not a folder of catalogue entries")
+    found: dict[str, Path] = {}
+    for folder in _folders(kind, extra):
+        for file in sorted(folder.glob("*.toml")):
+            found.setdefault(file.stem, file)
+    return found
+
+
+def names(kind: Kind, extra: Path | None = None) -> list[str]:
+    """Names of all entries of a kind, in alphabetical order."""
+    return sorted(_files(kind, extra))
+
+
+@cache
+def entry(kind: Kind, name: str, extra: Path | None = None) -> Entry:
+    """Read one entry.
+
+    Parameters
+    ----------
+    kind
+        One of `KINDS`.
+    name
+        Name of the file without its ending, as in "ascend-910c".
+    extra
+        Folder of further entries, which replace those of the same name.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, or with every problem of the file.
+    """
+    files = _files(kind, extra)
+    if name not in files:
+        raise problem("catalogue", kind, f"no {kind.removesuffix('s')} of this name", name, nearest(name, files))
+    file = files[name]
+    shown = f"{kind}/{file.name}" if file.is_relative_to(DATA) else str(file)
+    text = file.read_text(encoding="utf-8")
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as failure:
+        raise problem(shown, "", f"not TOML: {failure}") from None
+    from sweep.catalogue_schema import read  # pydantic is slow to import, and `sweep --help` reads no entry
+
+    facts, quantities = read(kind, raw, shown)
+    return Entry(kind, name, file, text, facts, quantities)
+
+
+def _wrong(found: Entry, key: str, rule: str, value: object = None, remedy: str = "") -> InputError:
+    return InputError([Problem(f"{found.kind}/{found.file.name}", key, rule, value, remedy)])
+
+
+def _referred(found: Entry, key: str, kind: Kind, extra: Path | None) -> Entry:
+    """The entry that another entry names."""
+    name = found.facts[key]
+    known = _files(kind, extra)
+    if name not in known:
+        raise _wrong(found, key, f"no entry of {kind} has this name", name, nearest(name, known))
+    return entry(kind, name, extra)
+
+
+# -------------------------------------------------------------------------------------------------- records
+def _calibration(found: Entry, peaks: Mapping[str, float], corner: Corner, by: Entry) -> chips.Calibration:
+    matmul = {peak: found.under(f"matmul.{peak}", corner) for peak in peaks}
+    lacking = [peak for peak, constants in matmul.items() if not constants]
+    if lacking:
+        rule = f"calibration {found.name!r} has no matmul constants for a peak of the chip"
+        raise _wrong(by, "calibration", rule, ", ".join(lacking))
+    return chips.Calibration(
+        matmul={peak: chips.MatmulCalibration(**constants) for peak, constants in matmul.items()},
+        attention=chips.AttentionCalibration(**found.under("attention", corner)),
+        memory=chips.MemoryCalibration(**found.under("memory", corner)),
+        **found.under("", corner),
+    )
+
+
+def _notes(found: Entry) -> dict[str, str]:
+    return {key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts}
+
+
+@cache
+def chip(name: str, corner: Corner = "nominal", extra: Path | None = None) -> chips.Chip:
+    """One rank of a chip: the package of the file, divided by its ranks."""
+    found = entry("chips", name, extra)
+    calibration = _referred(found, "calibration", "calibrations", extra)
+    ranks = found.value("ranks_per_package")
+    power = found.under("power", corner)
+    peaks = {peak: flops / ranks for peak, flops in found.under("peak_flops", corner).items()}
+    tiles = {"tiles": found.value("tiles")} if "tiles" in found.quantities else {}
+    return chips.Chip(
+        name=name,
+        peak_flops=peaks,
+        cores=round(found.value("cores") / ranks),
+        hbm_bytes=found.value("hbm_bytes", corner) / ranks,
+        hbm_bandwidth=found.value("hbm_bandwidth", corner) / ranks,
+        ranks_per_package=ranks,
+        power=chips.ChipPower(
+            **{key: watts / ranks if key.endswith("_w") else watts for key, watts in power.items()},
+            joule_per_flop=found.under("power.joule_per_flop", corner),
+        ),
+        calibration=_calibration(calibration, peaks, corner, found),
+        notes=_notes(found),
+        **tiles,
+    )
+
+
+def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> systems.Tier:
+    """A tier: what its fabric says, replaced by what the system says."""
+    at = f"tiers.{name}"
+    given: list[tuple[Entry, str]] = [(found, at)]
+    if f"{at}.fabric" in found.facts:
+        given.insert(0, (_referred(found, f"{at}.fabric", "fabrics", extra), ""))
+    values: dict[str, Any] = {"name": name, "efficiency": {}}
+    for source, path in given:
+        start = f"{path}." if path else ""
+        values.update(source.under(path, corner))
+        values["efficiency"].update(source.under(f"{start}efficiency", corner))
+        values.update({key: source.facts[start + key] for key in ("topology", "medium") if start + key in source.facts})
+    known = {field.name: field for field in fields(systems.Tier)}
+    values = {key: value for key, value in values.items() if key in known}
+    lacking = [key for key, field in known.items() if field.default is MISSING and key not in values]
+    if lacking:
+        raise InputError([Problem(f"systems/{found.file.name}", f"{at}.{key}", "missing") for key in lacking])
+    return systems.Tier(**values)
+
+
+def _part(found: Entry, name: str, corner: Corner) -> systems.PowerPart:
+    values = found.under(f"parts.{name}", corner)
+    values.pop("price_usd", None)
+    return systems.PowerPart(name=name, group=found.facts[f"parts.{name}.group"], **values)
+
+
+@cache
+def system(
+    name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
+) -> systems.System:
+    """A machine with its chip, tiers and power parts.
+
+    Parameters
+    ----------
+    name
+        Name of the system, as in "cloudmatrix-384".
+    corner
+        End of the ranges to take.
+    extra
+        Folder of further entries.
+    chip_name
+        Another chip that the system is sold with, from its `other_chips`.
+    """
+    found = entry("systems", name, extra)
+    own = _referred(found, "chip", "chips", extra).name
+    sold_with = (own, *found.facts.get("other_chips", ()))
+    if chip_name is not None and chip_name not in sold_with:
+        raise _wrong(
+            found,
+            "other_chips",
+            "the system is not sold with this chip",
+            chip_name,
+            nearest(chip_name, sold_with),
+        )
+    return systems.System(
+        name=name,
+        chip=chip(chip_name or own, corner, extra),
+        tiers=tuple(_tier(found, tier, corner, extra) for tier in found.facts["tiers"]),
+        parts=tuple(_part(found, part, corner) for part in found.facts.get("parts", ())),
+        facility=systems.Facility(**found.under("facility", corner)),
+        unit_packages=found.value("unit_packages"),
+        notes={key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts},
+    )
+
+
+@cache
+def architecture(name: str, extra: Path | None = None) -> Architecture:
+    """Shapes of a model."""
+    found = entry("models", name, extra)
+    while "alias_of" in found.facts:
+        found = _referred(found, "alias_of", "models", extra)
+    if not found.under("architecture"):
+        raise _wrong(found, "architecture", "missing", None, "give the shapes, or alias_of = 'another model'")
+    latent, experts = found.under("architecture.latent"), found.under("architecture.experts")
+    return Architecture(
+        name=name,
+        latent=LatentAttention(**latent) if latent else None,
+        experts=Experts(**experts) if experts else None,
+        **found.under("architecture"),
+    )
+
+
+@cache
+def stack(name: str, extra: Path | None = None) -> Stack:
+    """Behaviour of a software stack; what its file leaves out is the default of `model.stack.Stack`."""
+    found = entry("stacks", name, extra)
+    return Stack(name=name, year=found.facts["from_year"], **found.under(""))
+
+
+# ------------------------------------------------------------------------------------------- about a system
+def default_stack(system_name: str, extra: Path | None = None) -> str:
+    """Name of the stack that a study takes for a system when it names none."""
+    return _referred(entry("systems", system_name, extra), "default_stack", "stacks", extra).name
+
+
+def is_scenario(system_name: str, extra: Path | None = None) -> bool:
+    """Whether a system, or its chip, exists in rumour or on a roadmap only."""
+    found = entry("systems", system_name, extra)
+    return bool(found.facts.get("scenario") or _referred(found, "chip", "chips", extra).facts.get("scenario"))
+
+
+def _entries_of(system_name: str, extra: Path | None) -> dict[str, Entry]:
+    """The entries that a system is made of, by what they are to it."""
+    found = entry("systems", system_name, extra)
+    own_chip = _referred(found, "chip", "chips", extra)
+    parts = {
+        "system": found,
+        "chip": own_chip,
+        "calibration": _referred(own_chip, "calibration", "calibrations", extra),
+    }
+    for key in found.facts:
+        if key.startswith("tiers.") and key.endswith(".fabric"):
+            fabric = _referred(found, key, "fabrics", extra)
+            parts[f"fabric {fabric.name}"] = fabric
+    return parts
+
+
+def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
+    """Kind of source of every number behind a system, by path, as in "chip.hbm_bandwidth"."""
+    parts = _entries_of(system_name, extra)
+    return {f"{part}.{path}": one.kind for part, at in parts.items() for path, one in at.quantities.items()}
+
+
+def entries_used(system_name: str, model_name: str, stack_name: str, extra: Path | None = None) -> dict[str, str]:
+    """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result."""
+    used = [*_entries_of(system_name, extra).values(), entry("stacks", stack_name, extra)]
+    shapes = entry("models", model_name, extra)
+    used.append(shapes)
+    while "alias_of" in shapes.facts:
+        shapes = _referred(shapes, "alias_of", "models", extra)
+        used.append(shapes)
+    return {f"{one.kind}/{one.name}.toml": one.text for one in used}
+
+
+def stacks_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:
+    """Stacks that describe a framework, the newest first; with a year, only those of that year."""
+
+    def fits(facts: Mapping[str, Any]) -> bool:
+        to_year = facts.get("to_year", 9999)
+        return framework in facts["frameworks"] and (year is None or facts["from_year"] <= year <= to_year)
+
+    found = [one for name in names("stacks", extra) if fits((one := entry("stacks", name, extra)).facts)]
+    return [one.name for one in sorted(found, key=lambda one: -int(one.facts["from_year"]))]
