@@ -1,284 +1,165 @@
-"""Published training runs as questions to the model: one case in, the machine, software, workload and layouts out.
-
-A case is a JSON object of the form described in docs/validation-cases.md. What it states is taken; what it leaves open
-is filled by the rules of its software stack, or by trying the possible values and keeping the fastest that fits, and
-every such choice is reported with the prediction. Nothing here knows a case by its name.
-"""
+"""The cases of a study: one machine of one size doing one piece of work. The layouts of a case are searched."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 
-from model.architecture import Architecture, Experts, LatentAttention
-from model.chip import FORMATS
-from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
 from model.system import System
 from model.workload import Training
+from sweep import catalogue
+from sweep.designs import Design, machine, software, training
+from sweep.space import Axes, Problem, Space, layout_space
+from sweep.study import Search, Sense, Study, Workload
 
 
-class InexpressibleError(Exception):
-    """A case that the model has no words for; the text is the reason that users read."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A machine of a size, what it trains, and how its layout is looked for. `chips` counts packages."""
 
-
-# Published chip names -> the machine of the catalogue that a run on them is costed on.
-CHIP_SYSTEMS: Mapping[str, str] = {
-    "a100_40": "dgx-a100-40",
-    "a100_80": "dgx-a100",
-    "h100_sxm": "dgx-h100",
-    "h800": "dgx-h800",
-    "h20": "hgx-h20",
-    "h200": "dgx-h200",
-    "b200": "dgx-b200",
-    "b300": "hgx-b300",
-    "gb200": "gb200-nvl72",
-    "gb300": "gb300-nvl72",
-    "mi300x": "mi300x-node",
-    "mi355x": "mi355x-node",
-    "ascend_910b1": "atlas-800t-a2-910b1",
-    "ascend_910b2": "atlas-800t-a2-910b2",
-    "ascend_910b3": "atlas-800t-a2",
-    "ascend_910b4": "atlas-800t-a2-910b4",
-    "ascend_910c": "cloudmatrix-384",
-    "ascend_910c_die": "cloudmatrix-384",
-    "tpu_v4": "tpu-v4-pod",
-    "tpu_v5e": "tpu-v5e-pod",
-    "tpu_v5p": "tpu-v5p-pod",
-    "tpu_v6e": "tpu-v6e-pod",
-    "tpu_v7x": "tpu-v7x-pod",
-}
-
-_MODULES = {
-    "core_attn": "core_attention",
-    "mla_up_proj": "mla_up_projection",
-    "layernorm": "norm",
-    "moe_act": "activation",
-    "mlp": "feed_forward",
-    "moe": "experts",
-    "shared_experts": "shared_experts",
-}
-_PER_NODE = re.compile(r"\bper (?:\d-GPU )?(?:node|tray)\b", re.I)
-_PORTS = re.compile(r"(\d+)\s*x[^;,]*?(\d+)\s*(?:Gb/s|Gbps|G)\b", re.I)
-_TOTAL = re.compile(r"(\d+)\s*(?:Gb/s|Gbps)\b", re.I)
+    index: int
+    design: Design
+    corner: catalogue.Corner
+    model: str
+    sequence: int
+    batch: int
+    number_format: str
+    expert_imbalance: float
+    chips_asked: int
+    chips: int
+    method: str = "exact"
+    trial: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A case made ready for the model: candidates for what it leaves open, in one layout record."""
+    """What every task of a run shares: with a case, all that a worker needs."""
 
+    axes: Axes
+    search: Search
+    constraints: tuple[tuple[str, Sense, float], ...]
+    seed: int
+    metadata: tuple[tuple[str, str], ...] = ()  # of the study, for the data set
+    extra: Path | None = None  # folder of further catalogue entries
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of the cost model that a case stands for."""
+
+    system: System
+    stack: Stack
     training: Training
-    ranks: int
-    layouts: Layout  # one row for each way to fill what the case leaves open
-    chosen: tuple[str, ...]  # what was left open and is chosen by the model, or assumed
+    space: Space
 
 
-def number(case: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """A whole number of a case, or the default where the source is silent."""
-    value = case.get(key)
-    if value is None:
-        if default is None:
-            raise InexpressibleError(f"{key} is not stated")
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
-        raise InexpressibleError(f"{key} is {value!r}, not a positive whole number")
-    return int(value)
+def records(question: Question, case: Case) -> Records:
+    """Look a case up in the catalogue and list its layouts."""
+    system = machine(case.design, case.corner, question.extra)
+    stack = software(case.design, question.extra)
+    work = training(case.model, case.sequence, case.number_format, case.expert_imbalance, question.extra)
+    ranks = case.chips * system.chip.ranks_per_package
+    problem = Problem(work.architecture, case.sequence, ranks, case.batch, stack.selective_recompute)
+    return Records(system, stack, work, layout_space(problem, question.axes))
 
 
-def architecture(case: Mapping[str, Any]) -> Architecture:
-    """The model of a case."""
-    arch = case.get("arch") or {}
-    for key in ("layers", "hidden", "heads"):
-        if not arch.get(key):
-            raise InexpressibleError(f"arch.{key} is not stated")
-    moe, mla = arch.get("moe"), arch.get("mla")
-    heads = int(arch["heads"])
-    latent = None
-    if mla:
-        latent = LatentAttention(
-            int(mla.get("q_lora_rank") or 0), int(mla["kv_lora_rank"]), int(mla["qk_nope_head_dim"]),
-            int(mla["qk_rope_head_dim"]), int(mla["v_head_dim"]),
-        )  # fmt: skip
-    if not moe and not arch.get("ffn_hidden"):
-        raise InexpressibleError("arch.ffn_hidden is not stated")
-    experts = _experts(moe) if moe else None
-    window = int(arch.get("sliding_window") or 0)
-    return Architecture(
-        name=str(case.get("model") or "model"),
-        layers=int(arch["layers"]),
-        hidden=int(arch["hidden"]),
-        heads=heads,
-        key_value_heads=int(arch.get("kv_heads") or heads),
-        head_size=int(arch.get("head_dim") or arch["hidden"] // heads),
-        feed_forward=int(arch.get("ffn_hidden") or 0),
-        vocabulary=_padded(int(arch.get("vocab") or 32000)),
-        gated=arch.get("gated_mlp") is not False,
-        tied_embeddings=bool(arch.get("tied_embeddings")),
-        latent=latent,
-        experts=experts,
-        mtp_layers=int(arch.get("mtp_layers") or 0),
-        window=window,
-        full_attention_every=int(arch.get("full_attention_every_n_layers") or 1) if window else 1,
+def round_size(asked: int, unit: int) -> int:
+    """The number of packages nearest to `asked` that whole units make."""
+    return max(1, (asked + unit // 2) // unit) * unit
+
+
+def corners_of(study: Study, design: Design) -> tuple[catalogue.Corner, ...]:
+    """Corners at which a design is solved: both ends of its ranges too where it rests on rumour."""
+    if study.corners and catalogue.is_scenario(design.system):
+        return ("nominal", "low", "high")
+    return ("nominal",)
+
+
+def _formats(design: Design, workload: Workload, notes: list[str]) -> Iterator[str]:
+    chip = machine(design).chip
+    for name in design.number_formats or workload.number_formats:
+        if chip.supports(name):
+            yield name
+        else:
+            notes.append(f"{design.label}: {chip.name} does not run {name}, which is left out for it")
+
+
+def _sizes(design: Design, notes: list[str]) -> Iterator[tuple[int, int]]:
+    """Sizes asked for and made, each size made once."""
+    unit = machine(design).unit_packages
+    made: set[int] = set()
+    for asked in design.chips:
+        chips = round_size(asked, unit)
+        if chips != asked:
+            notes.append(f"{design.label}: {asked} chips are taken as {chips}, whole units of {unit}")
+        if chips not in made:
+            made.add(chips)
+            yield asked, chips
+
+
+def cases(study: Study) -> tuple[list[Case], tuple[str, ...]]:
+    """All cases of a study without outer variables, in their fixed order, and what was rounded or left out."""
+    found: list[Case] = []
+    notes: list[str] = []
+    for workload, design in product(study.workloads, study.designs):
+        formats = tuple(_formats(design, workload, notes))
+        sizes = tuple(_sizes(design, notes))
+        corners = corners_of(study, design)
+        for size, number_format, corner, method in product(sizes, formats, corners, study.search.methods):
+            found.append(case_of(len(found), design, corner, workload, number_format, size, method))
+    return found, (*study.notes, *dict.fromkeys(notes))
+
+
+def case_of(
+    index: int,
+    design: Design,
+    corner: catalogue.Corner,
+    workload: Workload,
+    number_format: str,
+    size: tuple[int, int],
+    method: str,
+    trial: int = -1,
+) -> Case:
+    """A case of a workload. `size` is the number of chips asked for and the number made."""
+    return Case(
+        index=index,
+        design=design,
+        corner=corner,
+        model=workload.model,
+        sequence=workload.sequence,
+        batch=workload.batch,
+        number_format=number_format,
+        expert_imbalance=workload.expert_imbalance,
+        chips_asked=size[0],
+        chips=size[1],
+        method=method,
+        trial=trial,
     )
 
 
-def _padded(vocabulary: int) -> int:
-    """Vocabulary rounded up to a multiple of 128, as frameworks pad it."""
-    return -(-vocabulary // 128) * 128
-
-
-def _experts(moe: Mapping[str, Any]) -> Experts:
-    width = moe.get("moe_ffn_hidden")
-    if not width or not moe.get("experts"):
-        raise InexpressibleError("arch.moe.moe_ffn_hidden or arch.moe.experts is not stated")
-    return Experts(
-        experts=int(moe["experts"]),
-        per_token=int(moe.get("experts_per_token") or 1),
-        hidden=int(width),
-        shared=int(moe.get("shared_experts") or 0),
-        shared_hidden=int(moe.get("shared_ffn_hidden") or 0),
-        dense_layers=int(moe.get("dense_layers") or 0),
-        every=int(moe.get("moe_every_n_layers") or moe.get("moe_layer_freq") or 1),
-    )
-
-
-def _node_gigabits(network: str) -> float | None:
-    """Scale-out Gbit/s of a node, from text such as "8x 200 Gb/s HDR IB per node" or "400 Gbps per node"."""
-    for part in re.split(r"[;:]", network):
-        if not _PER_NODE.search(part):
-            continue
-        total = _TOTAL.match(part.strip())
-        if total:
-            return float(total.group(1))
-        ports = _PORTS.search(part)
-        if ports:
-            return float(ports.group(1)) * float(ports.group(2))
-    return None
-
-
-def networked(system: System, case: Mapping[str, Any]) -> System:
-    """The machine with the scale-out bandwidth that the case states, where it states one per node."""
-    gigabits = _node_gigabits(case.get("network") or "")
-    per_node = case.get("chips_per_node")
-    if gigabits is None or not per_node:
-        return system
-    outer = replace(system.tiers[-1], bandwidth=gigabits / 8 * 1e9 / float(per_node))
-    return replace(system, tiers=(*system.tiers[:-1], outer))
-
-
-def number_format(case: Mapping[str, Any]) -> str:
-    """The number format of the matmuls."""
-    text = case.get("number_format")
-    if text is None:
-        return "bf16"
-    if text not in FORMATS:
-        raise InexpressibleError(f"number_format {text!r} is not modelled")
-    return str(text)
-
-
-def recipe(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of the release's recipe that go with the case, if known."""
-    return (case.get("extra") or {}).get("recipe_config") or {}
-
-
-def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
-    """Recompute masks to try, and whether the choice is the model's."""
-    modules = list(recipe(case).get("recompute_modules") or [])
-    flags = case.get("flags") or []
-    for flag in flags:
-        if isinstance(flag, str) and flag.startswith("recompute modules:"):
-            modules = [m.strip() for m in flag.partition(":")[2].split(",")]
-    mode = case.get("recompute")
-    if mode == "none":
-        return [0], False
-    if mode == "full":
-        return [recompute_code(["full"])], False
-    if modules:
-        named = [_MODULES.get(m, m) for m in modules]
-        return [recompute_code(m for m in named if m in RECOMPUTE_MODULES)], False
-    if mode == "selective":
-        return [recompute_code(stack.selective_recompute)], False
-    return [0, recompute_code(stack.selective_recompute), recompute_code(["full"])], True
-
-
-def _schedule(case: Mapping[str, Any], chunks: int) -> int:
-    text = str(case.get("schedule") or "").lower()
-    for name in ("dualpipe", "zb-h1", "zb-h2", "zb-v"):
-        if name in text or name.replace("-", "") in text:
-            return SCHEDULES.index(name)
-    return SCHEDULES.index("interleaved" if chunks > 1 else "1f1b")
-
-
-def _zero_stage(case: Mapping[str, Any], stack: Stack) -> int:
-    stage = case.get("zero_stage")
-    if stage is not None:
-        return int(stage)
-    fsdp = case.get("fsdp")
-    if fsdp not in (None, 0, "0", False, "", "none") and not case.get("pp", 1) not in (None, 1):
-        return 3
-    return stack.zero_stage
-
-
-def _chunk_choices(case: Mapping[str, Any], model: Architecture, stages: int) -> list[int]:
-    stated = case.get("vp")
-    if stated:
-        return [int(stated)]
-    if stages == 1 or "interleaved" not in str(case.get("schedule") or "").lower():
-        return [1]
-    per_stage = max(model.layers // stages, 1)
-    return [v for v in range(1, per_stage + 1) if per_stage % v == 0 and v <= 24]
-
-
-def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int) -> Iterator[dict[str, int]]:
-    """Every way to fill what the case leaves open, in order of preference."""
-    t, p, c = number(case, "tp", 1), number(case, "pp", 1), number(case, "cp", 1)
-    if ranks % (t * p * c):
-        raise InexpressibleError(f"tp x pp x cp = {t * p * c} does not divide {ranks} ranks")
-    d = ranks // (t * p * c)
-    batch = number(case, "global_batch")
-    stated = case.get("micro_batch")
-    sizes = [int(stated)] if stated else [b for b in (1, 2, 4, 8) if batch % (b * d) == 0]
-    masks, _ = _recompute(case, stack)
-    sequence = case.get("sequence_parallel")
-    parallel = int(t > 1 and (stack.sequence_parallel if sequence is None else bool(sequence)))
-    around = any("a2a" in str(f).lower() or "ulysses" in str(f).lower() for f in case.get("flags") or [])
-    for micro in sizes:
-        if batch % (micro * d):
-            raise InexpressibleError(f"global batch {batch} is not a multiple of micro_batch {micro} x dp {d}")
-        for chunks in _chunk_choices(case, model, p):
-            if chunks > 1 and not case.get("vp") and (batch // (micro * d)) % p:
-                continue
-            for mask in masks:
-                yield {
-                    "tensor_parallel": t, "context_parallel": c, "pipeline_parallel": p, "virtual_stages": chunks,
-                    "data_parallel": d, "expert_parallel": number(case, "ep", 1),
-                    "expert_tensor_parallel": number(case, "etp", 1), "micro_batch": micro, "global_batch": batch,
-                    "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
-                    "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
-                }  # fmt: skip
-
-
-def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Question:
-    """The workload and candidate layouts of a case.
-
-    Raises InexpressibleError with the reason where the case lacks what a step needs.
-    """
-    model = replace(architecture(case), dropout=stack.dropout)
-    training = Training(model, number(case, "seq_len"), number_format(case))
-    ranks = number(case, "num_chips") * ranks_per_chip
-    rows = list(_rows(case, stack, model, ranks))
-    if not rows:
-        raise InexpressibleError("no micro-batch divides the batch")
-    import numpy as np
-
-    layouts = Layout(**{key: np.array([row[key] for row in rows], np.int64) for key in rows[0]})
-    chosen = []
-    if not case.get("micro_batch"):
-        chosen.append("micro_batch")
-    if len({row["virtual_stages"] for row in rows}) > 1:
-        chosen.append("vp")
-    if _recompute(case, stack)[1]:
-        chosen.append("recompute")
-    return Question(training, ranks, layouts, tuple(chosen))
+def identity(question: Question, case: Case) -> dict[str, str | int | float | bool]:
+    """The columns that all rows of a case share."""
+    system = machine(case.design, case.corner, question.extra)
+    kinds = list(catalogue.source_kinds(case.design.system, question.extra).values())
+    guessed = sum(kind in ("estimated", "rumour") for kind in kinds)
+    return {
+        "case": case.index,
+        "design": case.design.label,
+        "system": case.design.system,
+        "chip": system.chip.name,
+        "stack": case.design.stack,
+        "corner": case.corner,
+        "scenario": catalogue.is_scenario(case.design.system, question.extra),
+        "estimated_share": guessed / len(kinds) if kinds else 0.0,
+        "method": case.method,
+        "trial": case.trial,
+        "model": case.model,
+        "number_format": case.number_format,
+        "sequence": case.sequence,
+        "chips_asked": case.chips_asked,
+        "chips": case.chips,
+        "ranks": case.chips * system.chip.ranks_per_package,
+    }

@@ -54,9 +54,7 @@ QUANTITIES: dict[str, Quantity] = {
             lambda c: c.model_flops_utilisation,
         ),
         Quantity("power_w", units.WATTS, "mean power at the building's meter", "less", lambda c: c.power),
-        Quantity(
-            "energy_per_token_j", units.JOULES, "energy of a token", "less", lambda c: c.energy_per_token
-        ),
+        Quantity("energy_per_token_j", units.JOULES, "energy of a token", "less", lambda c: c.energy_per_token),
         Quantity(
             "hbm_used_bytes",
             units.BYTES,
@@ -99,7 +97,8 @@ IDENTITY_MEANINGS = {
     "chip": "chip in the catalogue",
     "stack": "software stack",
     "corner": "nominal, or the low or high end of the ranges of the machine's numbers",
-    "scenario": "the machine rests on rumoured numbers",
+    "scenario": "the machine exists in rumour or on a roadmap only",
+    "estimated_share": "share of the numbers behind the machine that are estimated or rumoured",
     "method": "how the layout was found",
     "trial": "trial of the outer search, -1 without one",
     "model": "model in the catalogue",
@@ -140,7 +139,8 @@ def bound_by(time: TimeParts) -> Array:
     """The largest part of the step's time, by name."""
     parts = time.parts()
     stacked = np.stack(np.broadcast_arrays(*parts.values()))
-    return np.asarray(list(parts), dtype=object)[stacked.argmax(axis=0)]
+    names = np.asarray(list(parts), dtype=object)
+    return np.asarray(names[stacked.argmax(axis=0)])
 
 
 def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array) -> dict[str, Array]:
@@ -181,9 +181,7 @@ def describe(column: str) -> tuple[str, str]:
             "",
             f"excess over the limit of {rest.replace('_', ' ')}, in its own unit; positive where broken",
         )
-    return "", {"feasible": "no violation is positive", "bound_by": "largest part of the step's time"}.get(
-        column, ""
-    )
+    return "", {"feasible": "no violation is positive", "bound_by": "largest part of the step's time"}.get(column, "")
 
 
 PART_COLUMNS = tuple(

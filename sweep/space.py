@@ -1,10 +1,10 @@
 """Every legal layout of one model on one number of ranks, as a list that is decoded where it is looked at.
 
-The list has two levels. A *grid point* fixes the degrees of parallelism and the microbatch; the options of each
-point (sequence parallelism, recomputation, ZeRO stage, schedule, ...) multiply. A point stores how many options
+The list has two levels. A *grid point* fixes the degrees of parallelism, the microbatch and the pipeline schedule; the
+options of each point (sequence parallelism, recomputation, ZeRO stage, ...) multiply. A point stores how many options
 each axis allows it, so a layout's number is decoded with a search and a few divisions, and no more than a block of
-layouts ever exists. Layouts that cost the same by construction are listed once: an option that has no effect takes
-its neutral value, whatever the study lists for it.
+layouts ever exists. Layouts that cost the same by construction are listed once: an option that has no effect takes its
+neutral value, whatever the study lists for it.
 
 The order is part of the contract of a run: grid points by ascending degrees, the first option slowest.
 """
@@ -26,7 +26,6 @@ BLOCK = 1 << 14  # layouts evaluated at once: temporaries stay in the second-lev
 _1F1B, _INTERLEAVED = SCHEDULES.index("1f1b"), SCHEDULES.index("interleaved")
 _ZBV, _DUALPIPE = SCHEDULES.index("zb-v"), SCHEDULES.index("dualpipe")
 Points = Mapping[str, Array]
-OptionValues = tuple[tuple[str, ...], list[tuple[int, ...]]]
 _ALL_TO_ALL = CONTEXT_EXCHANGES.index("all_to_all")
 
 
@@ -85,8 +84,7 @@ class Problem:
 class Option:
     """One axis of options: which of its values each grid point allows."""
 
-    fields: tuple[str, ...]  # fields of Layout that a value sets
-    values: Array  # value x field
+    field: str  # of Layout
     table: Array  # kind of point x position -> value
     kind: Array  # of each point
     counts: Array  # allowed values of each point
@@ -137,17 +135,14 @@ class Space:
         """The given grid points as a layout with the named options, legal or not; for bounds."""
         degrees = {name: values[points] for name, values in self.points.items()}
         fixed = {name: np.full(points.shape, value, np.int64) for name, value in options.items()}
-        return Layout(
-            global_batch=np.full(points.shape, self.global_batch, np.int64), **degrees | fixed
-        ).flat()
+        return Layout(global_batch=np.full(points.shape, self.global_batch, np.int64), **degrees | fixed)
 
     def _layout(self, point: Array, inside: Array) -> Layout:
         chosen: dict[str, Any] = {name: values[point] for name, values in self.points.items()}
         for option in reversed(self.options):
             counts = option.counts[point]
             inside, position = np.divmod(inside, counts)
-            value = option.table[option.kind[point], position]
-            chosen |= {name: option.values[value, i] for i, name in enumerate(option.fields)}
+            chosen[option.field] = option.table[option.kind[point], position]
         return Layout(global_batch=np.full(point.shape, self.global_batch, np.int64), **chosen)
 
 
@@ -163,17 +158,23 @@ def layout_space(problem: Problem, axes: Axes) -> Space:
     return _space(problem, axes)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _space(problem: Problem, axes: Axes) -> Space:
     choices = _degree_choices(problem, axes)
-    values = _option_values(problem, axes)
     dropped: dict[str, int] = {}
-    per_point = math.prod(len(offered) for _, offered in values.values())
+    per_point = math.prod(len(values) for _, values in _option_values(problem, axes).values())
+    per_point *= len(_pipelines(problem, axes))
     points = _points(problem, axes, choices, per_point, dropped)
-    options, offsets = _options(problem, axes, points, values, dropped)
+    options, offsets = _options(problem, axes, points, dropped)
     combinations = math.prod(len(degrees) for degrees in choices.values()) * per_point
     shown = {name: tuple(int(v) for v in degrees) for name, degrees in choices.items()}
     return Space(points, options, offsets, problem.global_batch, dropped, combinations, shown)
+
+
+# ------------------------------------------------------------------------------------------------- grid points
+def _stages(shape: Architecture) -> int:
+    """Layers that can stand on a pipeline stage of their own."""
+    return shape.layers + shape.mtp_layers
 
 
 def _degree_choices(problem: Problem, axes: Axes) -> dict[str, Array]:
@@ -181,27 +182,33 @@ def _degree_choices(problem: Problem, axes: Axes) -> dict[str, Array]:
     shape, of_ranks = problem.architecture, divisors(problem.ranks)
     experts = shape.experts
     one = np.ones(1, np.int64)
+    of_experts, of_width = (divisors(experts.experts), divisors(experts.hidden)) if experts else (one, one)
     return {
         "tensor_parallel": axes.tensor_parallel.among(of_ranks),
         "context_parallel": axes.context_parallel.among(of_ranks),
         "pipeline_parallel": axes.pipeline_parallel.among(of_ranks[of_ranks <= _stages(shape)]),
         "micro_batch": axes.micro_batch.among(divisors(problem.global_batch)),
-        "expert_parallel": axes.expert_parallel.among(divisors(experts.experts)) if experts else one,
-        "expert_tensor_parallel": (
-            axes.expert_tensor_parallel.among(divisors(experts.hidden)) if experts else one
-        ),
+        "expert_parallel": axes.expert_parallel.among(of_experts) if experts else one,
+        "expert_tensor_parallel": axes.expert_tensor_parallel.among(of_width) if experts else one,
     }
 
 
-def _stages(shape: Architecture) -> int:
-    """Layers that can stand on a pipeline stage of their own."""
-    return shape.layers + shape.mtp_layers
+def _pipelines(problem: Problem, axes: Axes) -> Array:
+    """Pairs of schedule and chunks a stage on offer; without a pipeline it is 1F1B and one, offered or not."""
+    virtual = [int(v) for v in axes.virtual_stages.among(np.arange(1, _stages(problem.architecture) + 1))]
+    pairs = [(schedule, v) for schedule in axes.schedule for v in virtual if _chunks_fit(schedule, v)]
+    return np.asarray(list(dict.fromkeys([(_1F1B, 1), *pairs])), dtype=np.int64)
 
 
-def _points(
-    problem: Problem, axes: Axes, choices: Points, per_point: int, dropped: dict[str, int]
-) -> dict[str, Array]:
-    """Legal combinations of degrees: one degree is added at a time, and what is illegal is dropped at once."""
+def _chunks_fit(schedule: int, chunks: int) -> bool:
+    """Whether a schedule cuts a stage into this many chunks: several interleaved, two in ZB-V, else one."""
+    if schedule == _INTERLEAVED:
+        return chunks > 1
+    return chunks == (2 if schedule == _ZBV else 1)
+
+
+def _points(problem: Problem, axes: Axes, choices: Points, per_point: int, dropped: dict[str, int]) -> dict[str, Array]:
+    """Legal grid points: one degree is added at a time, and what is illegal already is dropped at once."""
     points: dict[str, Array] = {}
     later = math.prod(len(degrees) for degrees in choices.values()) * per_point
     size = 1
@@ -218,7 +225,28 @@ def _points(
                 dropped[rule] = lost * later
                 points = {known: values[kept] for known, values in points.items()}
         size = len(points[name])
-    return points
+    return _with_schedules(problem, axes, points, per_point, dropped)
+
+
+def _with_schedules(
+    problem: Problem, axes: Axes, points: Points, per_point: int, dropped: dict[str, int]
+) -> dict[str, Array]:
+    """Every point with every schedule that it allows."""
+    pairs = _pipelines(problem, axes)
+    schedule, chunks = pairs[:, 0], pairs[:, 1]
+    plain = (pairs == (_1F1B, 1)).all(axis=1)
+    offered = np.isin(schedule, axes.schedule) & np.isin(chunks, axes.virtual_stages.among(np.unique(chunks)))
+    pp = points["pipeline_parallel"][:, None]
+    batches = (problem.global_batch // (points["micro_batch"] * points["data_parallel"]))[:, None]
+    legal = offered & (pp * chunks <= _stages(problem.architecture))
+    legal &= (schedule != _INTERLEAVED) | (batches % pp == 0)
+    legal &= (schedule != _DUALPIPE) | ((pp % 2 == 0) & (batches >= pp))
+    legal = np.where(pp == 1, plain, legal)
+    if lost := int(np.count_nonzero(~legal)):
+        dropped["schedule: illegal, or without effect"] = lost * (per_point // len(pairs))
+    point, pair = np.nonzero(legal)
+    chosen = {name: values[point] for name, values in points.items()}
+    return chosen | {"schedule": schedule[pair], "virtual_stages": chunks[pair]}
 
 
 def _key_value_heads(problem: Problem, axes: Axes, points: Points) -> Array:
@@ -238,79 +266,64 @@ def _expert_ranks(problem: Problem, axes: Axes, points: Points) -> Array:
     return np.asarray(ranks % (points["expert_parallel"] * points["expert_tensor_parallel"]) == 0)
 
 
+def _offered_replicas(problem: Problem, axes: Axes, points: Points) -> Array:
+    dp = points["data_parallel"]
+    return np.isin(dp, axes.data_parallel.among(np.unique(dp)))
+
+
 Rule = Callable[[Problem, Axes, Points], Array]
 # The degree that completes a rule -> rule -> which combinations it keeps.
 _RULES: dict[str, dict[str, Rule]] = {
     "tensor_parallel": {
         "tp divides the attention heads": lambda p, a, x: p.architecture.heads % x["tensor_parallel"] == 0,
         "tp divides the key/value heads, or is a multiple of them": _key_value_heads,
-        "tp divides the feed-forward width": lambda p, a, x: (
-            p.architecture.feed_forward % x["tensor_parallel"] == 0
-        ),
+        "tp divides the feed-forward width": lambda p, a, x: p.architecture.feed_forward % x["tensor_parallel"] == 0,
     },
     "context_parallel": {"2 cp divides the sequence": _zigzag},
     "pipeline_parallel": {
         "tp x cp x pp x dp equals the ranks": lambda p, a, x: x["data_parallel"] > 0,
-        "dp is among the study's": lambda p, a, x: np.isin(
-            x["data_parallel"], a.data_parallel.among(np.unique(x["data_parallel"]))
-        ),
+        "dp is among the study's": _offered_replicas,
     },
     "micro_batch": {
-        "mbs x dp divides the batch": lambda p, a, x: (
-            p.global_batch % (x["micro_batch"] * x["data_parallel"]) == 0
-        ),
+        "mbs x dp divides the batch": lambda p, a, x: p.global_batch % (x["micro_batch"] * x["data_parallel"]) == 0,
     },
     "expert_tensor_parallel": {"ep x etp divides tp x cp x dp": _expert_ranks},
 }
 
 
-def _option_values(problem: Problem, axes: Axes) -> dict[str, OptionValues]:
-    """Axis -> the layout fields it sets and the values on offer, the neutral one included."""
-    virtual = [int(v) for v in axes.virtual_stages.among(np.arange(1, _stages(problem.architecture) + 1))]
-    pipelines = [(_1F1B, 1)]
-    for schedule in axes.schedule:
-        chunks = [v for v in virtual if _chunks_fit(schedule, v)]
-        pipelines += [(schedule, v) for v in chunks]
+# ----------------------------------------------------------------------------------------------------- options
+def _option_values(problem: Problem, axes: Axes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Axis of options -> the layout field it sets and the values on offer, the neutral one included."""
 
-    def single(values: tuple[int, ...], *neutral: int) -> list[tuple[int, ...]]:
-        return [(v,) for v in dict.fromkeys((*neutral, *values))]
+    def with_neutral(values: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys((0, *values)))
 
     return {
-        "sequence parallelism": (("sequence_parallel",), single(axes.sequence_parallel, 0)),
-        "recomputation": (("recompute",), single(problem.recompute_codes(axes))),
-        "context exchange": (("context_exchange",), single(axes.context_exchange, 0)),
-        "ZeRO stage": (("zero_stage",), single(axes.zero_stage)),
-        "schedule": (("schedule", "virtual_stages"), list(dict.fromkeys(pipelines))),
-        "rank order": (("rank_order",), single(axes.rank_order, 0)),
+        "sequence parallelism": ("sequence_parallel", with_neutral(axes.sequence_parallel)),
+        "recomputation": ("recompute", problem.recompute_codes(axes)),
+        "context exchange": ("context_exchange", with_neutral(axes.context_exchange)),
+        "ZeRO stage": ("zero_stage", axes.zero_stage),
+        "rank order": ("rank_order", with_neutral(axes.rank_order)),
     }
 
 
-def _chunks_fit(schedule: int, chunks: int) -> bool:
-    """Whether a schedule cuts a stage into this many chunks: several interleaved, two in ZB-V, else one."""
-    if schedule == _INTERLEAVED:
-        return chunks > 1
-    return chunks == (2 if schedule == _ZBV else 1)
-
-
-def _options(
-    problem: Problem, axes: Axes, points: Points, values: Mapping[str, OptionValues], dropped: dict[str, int]
-) -> tuple[tuple[Option, ...], Array]:
+def _options(problem: Problem, axes: Axes, points: Points, dropped: dict[str, int]) -> tuple[tuple[Option, ...], Array]:
     """Which options each point allows, and the number of its first layout."""
-    sizes = [len(offered) for _, offered in values.values()]
+    offered = _option_values(problem, axes)
+    sizes = [len(values) for _, values in offered.values()]
     total = np.ones(len(points["tensor_parallel"]), np.int64)
     built = []
-    for i, (name, (fields, offered)) in enumerate(values.items()):
-        table = np.asarray(offered, dtype=np.int64)
-        allowed = _ALLOWED[name](problem, axes, points, table)
-        mask = allowed @ (1 << np.arange(len(offered), dtype=np.int64))
+    for i, (name, (field_name, values)) in enumerate(offered.items()):
+        codes = np.asarray(values, dtype=np.int64)
+        allowed = _ALLOWED[name](problem, axes, points, codes)
+        mask = allowed @ (1 << np.arange(len(codes), dtype=np.int64))
         _, first, kind = np.unique(mask, return_index=True, return_inverse=True)
-        positions = np.argsort(~allowed[first], axis=1, kind="stable")
+        table = codes[np.argsort(~allowed[first], axis=1, kind="stable")]
         counts = allowed.sum(axis=1)
-        lost = int((total * (len(offered) - counts)).sum()) * int(np.prod(sizes[i + 1 :]))
-        if lost:
+        if lost := int((total * (len(codes) - counts)).sum()) * math.prod(sizes[i + 1 :]):
             dropped[f"{name}: illegal, or without effect"] = lost
         total = total * counts
-        built.append(Option(fields, table, positions, kind, counts.astype(np.int32)))
+        built.append(Option(field_name, table, kind, counts.astype(np.int32)))
     return tuple(built), np.concatenate([[0], np.cumsum(total)])
 
 
@@ -322,8 +335,8 @@ def _neutral(without_effect: Array, values: Array, neutral: int, legal: Array) -
 def _sequence_parallel(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
     tp = points["tensor_parallel"]
     shard = problem.sequence // points["context_parallel"]
-    on, offered = values[:, 0] == 1, np.isin(values[:, 0], axes.sequence_parallel)
-    return _neutral(tp == 1, values[:, 0], 0, offered & (~on | (shard % tp == 0)[:, None]))
+    legal = np.isin(values, axes.sequence_parallel) & ((values == 0) | (shard % tp == 0)[:, None])
+    return _neutral(tp == 1, values, 0, legal)
 
 
 def _recompute(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
@@ -333,34 +346,22 @@ def _recompute(problem: Problem, axes: Axes, points: Points, values: Array) -> A
 def _context_exchange(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
     cp = points["context_parallel"]
     fits = (points["tensor_parallel"] * cp <= problem.architecture.heads)[:, None]
-    offered = np.isin(values[:, 0], axes.context_exchange)
-    return _neutral(cp == 1, values[:, 0], 0, offered & ((values[:, 0] != _ALL_TO_ALL) | fits))
+    legal = np.isin(values, axes.context_exchange) & ((values != _ALL_TO_ALL) | fits)
+    return _neutral(cp == 1, values, 0, legal)
 
 
 def _zero_stage(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
     replicas = points["data_parallel"] * points["context_parallel"]
     inner = points["expert_parallel"] * points["expert_tensor_parallel"]
     alone = (replicas == 1) & (replicas * points["tensor_parallel"] == inner)
-    legal = (values[:, 0] < 2) | (points["pipeline_parallel"] == 1)[:, None]
-    return _neutral(alone, values[:, 0], min(axes.zero_stage), legal)
-
-
-def _schedule(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
-    pp = points["pipeline_parallel"]
-    batches = problem.global_batch // (points["micro_batch"] * points["data_parallel"])
-    schedule, chunks = values[:, 0], values[:, 1]
-    offered = np.isin(schedule, axes.schedule) & np.isin(chunks, axes.virtual_stages.among(np.unique(chunks)))
-    legal = offered & (pp[:, None] * chunks <= _stages(problem.architecture))
-    legal &= (schedule != _INTERLEAVED) | (batches % pp == 0)[:, None]
-    paired = (pp % 2 == 0) & (batches >= pp)
-    legal &= (schedule != _DUALPIPE) | paired[:, None]
-    return np.asarray(np.where((pp == 1)[:, None], (schedule == _1F1B) & (chunks == 1), legal))
+    legal = (values < 2) | (points["pipeline_parallel"] == 1)[:, None]
+    return _neutral(alone, values, min(axes.zero_stage), legal)
 
 
 def _rank_order(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
     fixed = (points["pipeline_parallel"] == 1) | (points["data_parallel"] == 1)
-    offered = np.isin(values[:, 0], axes.rank_order)
-    return _neutral(fixed, values[:, 0], 0, np.broadcast_to(offered, (len(fixed), len(offered))))
+    offered = np.isin(values, axes.rank_order)
+    return _neutral(fixed, values, 0, np.broadcast_to(offered, (len(fixed), len(offered))))
 
 
 _ALLOWED = {
@@ -368,6 +369,5 @@ _ALLOWED = {
     "recomputation": _recompute,
     "context exchange": _context_exchange,
     "ZeRO stage": _zero_stage,
-    "schedule": _schedule,
     "rank order": _rank_order,
 }

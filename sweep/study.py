@@ -1,0 +1,315 @@
+"""A study: the question, the designs, what is trained on them, and how to search.
+
+A study file is TOML. It is read here, checked wholly, and every problem is reported at once; what comes out is a frozen
+record in SI units.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from model import units
+from sweep import catalogue
+from sweep.designs import Design, changed, dimension_of, machine
+from sweep.errors import InputError, Problem, nearest
+from sweep.space import Axes
+from sweep.study_schema import ROWS, OuterTable, RangeTable, StudyTable, bound, read
+
+Sense = Literal["<=", ">="]
+# Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
+_ODD_FACTORS = (1, 3, 5, 9, 15, 45)
+OUTER_PLAIN = ("chips", "batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is trained. The batch is in sequences."""
+
+    model: str
+    sequence: int
+    batch: int
+    number_formats: tuple[str, ...] = ("bf16",)
+    expert_imbalance: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for in the layouts of a case, and which rows to keep."""
+
+    objective: str = "tokens_per_s"
+    pareto: tuple[str, ...] = ()
+    rows: str = "best"  # best, top, pareto, feasible, all
+    top: int = 1
+    methods: tuple[str, ...] = ("exact",)
+    prune: bool = True
+    trials: int = 256
+    generation: int = 16
+    sampler: str = "tpe"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An outer variable: a list of choices, or a range."""
+
+    name: str
+    choices: tuple[float, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it counts something."""
+        return self.name in OUTER_PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """Variables outside the layout, which Optuna proposes."""
+
+    trials: int
+    generation: int
+    sampler: str
+    objectives: tuple[str, ...]
+    variables: tuple[Variable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study as checked. `text` is the file as written."""
+
+    name: str
+    question: str
+    seed: int
+    workloads: tuple[Workload, ...]
+    designs: tuple[Design, ...]
+    axes: Axes
+    search: Search
+    constraints: tuple[tuple[str, Sense, float], ...] = ()
+    outer: Outer | None = None
+    reference: str = ""  # label of the design whose throughput the others are to equal
+    corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
+    text: str = field(default="", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)  # what was rounded or left out, for people
+
+
+def load(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises
+    ------
+    InputError
+        With every problem of the file.
+    """
+    shown = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
+        raise InputError([Problem(shown, "", "no such file", None, near if "mean" in near else "")]) from None
+    except (OSError, UnicodeDecodeError) as failure:
+        raise InputError([Problem(shown, "", f"cannot be read: {failure}")]) from None
+    return parse(text, shown, path.stem)
+
+
+def parse(text: str, shown: str = "study", name: str = "study") -> Study:
+    """Check the text of a study file; `shown` stands for the file in messages."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as failure:
+        raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
+    table, problems = read(shown, raw)
+    if table is None:
+        problems += _Checker(shown).names_of_raw(raw)
+        raise InputError(list(dict.fromkeys(problems)))
+    return _Checker(shown).study(table, text, name)
+
+
+class _Checker:
+    """Turns a table that fits the schema into a study, collecting what the names and numbers in it break."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+
+    def wrong(self, key: str, rule: str, value: object = None, remedy: str = "") -> None:
+        """Note a problem."""
+        self.problems.append(Problem(self.shown, key, rule, value, remedy))
+
+    def known(self, key: str, name: object, kind: catalogue.Kind) -> bool:
+        """Note a problem unless the catalogue has an entry of this name."""
+        names = catalogue.names(kind)
+        if isinstance(name, str) and name not in names:
+            self.wrong(key, f"no {kind[:-1]} of this name in the catalogue", name, nearest(name, names))
+            return False
+        return True
+
+    def names_of_raw(self, raw: Mapping[str, Any]) -> list[Problem]:
+        """Unknown names in a file that does not fit the schema, so that all is said at once."""
+        for table, key, kind in (("workloads", "model", "models"), ("designs", "system", "systems")):
+            entries = raw.get(table)
+            for i, one in enumerate(entries if isinstance(entries, list) else []):
+                if isinstance(one, dict):
+                    self.known(f"{table}[{i}].{key}", one.get(key), kind)  # type: ignore[arg-type]
+        return self.problems
+
+    def study(self, table: StudyTable, text: str, name: str) -> Study:
+        """The whole study. Raises InputError with every problem."""
+        designs = self.designs(table)
+        workloads = self.workloads(table)
+        constraints = self.constraints(table.constraints)
+        outer = self.outer(table.outer, designs) if table.outer else None
+        search = self.search(table)
+        labels = [design.label for design in designs]
+        if table.reference is not None and table.reference not in labels:
+            self.wrong("reference", "no design has this label", table.reference, nearest(table.reference, labels))
+        if self.problems:
+            raise InputError(self.problems)
+        return Study(
+            name=table.name or name,
+            question=table.question.strip(),
+            seed=table.seed,
+            workloads=workloads,
+            designs=designs,
+            axes=Axes(**{f.name: getattr(table.layout, f.name) for f in fields(Axes)}),
+            search=search,
+            constraints=constraints,
+            outer=outer,
+            reference=table.reference or labels[0],
+            corners=table.corners,
+            text=text,
+            notes=tuple(self.notes),
+        )
+
+    def designs(self, table: StudyTable) -> tuple[Design, ...]:
+        """Designs with their defaults filled in."""
+        designs: list[Design] = []
+        for i, one in enumerate(table.designs):
+            key = f"designs[{i}]"
+            chips = tuple(one.chips or table.chips or ())
+            if not chips and not (table.outer and "chips" in table.outer.variables):
+                self.wrong(f"{key}.chips", "missing", None, "give chips = [...] here or at the top of the file")
+            label = one.label or one.system
+            if label in [design.label for design in designs]:
+                self.wrong(f"{key}.label", "labels must differ", label, "give this design a label of its own")
+            if not self.known(f"{key}.system", one.system, "systems"):
+                continue
+            if one.stack is not None and not self.known(f"{key}.stack", one.stack, "stacks"):
+                continue
+            stack = one.stack or catalogue.default_stack(one.system)
+            changes = self.changes(key, one.change)
+            designs.append(Design(label, one.system, stack, chips, one.number_format, one.power_cap, changes))
+            self.applies(key, designs[-1])
+        return tuple(designs)
+
+    def changes(self, key: str, given: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+        """Changes to a machine, in SI units."""
+        read_changes = []
+        for path, value in given.items():
+            try:
+                read_changes.append((path, units.parse(value, dimension_of(path))))
+            except ValueError as failure:
+                self.wrong(f'{key}.change."{path}"', str(failure))
+        return tuple(read_changes)
+
+    def applies(self, key: str, design: Design) -> None:
+        """Note a problem where a change names a part that the machine does not have."""
+        system = catalogue.system(design.system)
+        for path, value in design.changes:
+            try:
+                changed(system, path, value)
+            except ValueError as failure:
+                self.wrong(f'{key}.change."{path}"', str(failure))
+
+    def workloads(self, table: StudyTable) -> tuple[Workload, ...]:
+        """Workloads, with a batch in tokens turned into sequences."""
+        workloads = []
+        for i, one in enumerate(table.workloads):
+            key = f"workloads[{i}]"
+            self.known(f"{key}.model", one.model, "models")
+            batch = one.batch
+            if isinstance(batch, float):
+                batch = round_batch(batch / one.sequence)
+                self.notes.append(
+                    f"{one.model}: a batch of {units.show(one.batch, 'token')} is taken as {batch} sequences, "
+                    f"{batch * one.sequence / 1e6:.4g} Mtoken, which divides well"
+                )
+            workloads.append(Workload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
+        return tuple(workloads)
+
+    def constraints(self, given: Mapping[str, Any]) -> tuple[tuple[str, Sense, float], ...]:
+        """Bounds on quantities, in SI units."""
+        bounds = []
+        for name, text in given.items():
+            try:
+                bounds.append(bound(name, text))
+            except ValueError as failure:
+                self.wrong(f"constraints.{name}", str(failure))
+        return tuple(bounds)  # type: ignore[arg-type]
+
+    def search(self, table: StudyTable) -> Search:
+        """How to search, with "top:K" taken apart."""
+        given = table.search
+        match = ROWS.match(given.rows)
+        top = int(match.group(2)) if match and match.group(2) else 1
+        rows = given.rows.partition(":")[0]
+        if rows == "pareto" and len(given.pareto) < 2:
+            self.wrong(
+                "search.pareto", "rows = 'pareto' needs at least two quantities", list(given.pareto),
+                "write pareto = ['tokens_per_s', 'power_w']",
+            )  # fmt: skip
+        methods = ("exact", "optuna") if given.method == "both" else (given.method,)
+        return Search(
+            given.objective, given.pareto, rows, top, methods, given.prune, given.trials, given.generation,
+            given.sampler,
+        )  # fmt: skip
+
+    def outer(self, given: OuterTable, designs: tuple[Design, ...]) -> Outer:
+        """Outer variables in SI units."""
+        variables = []
+        for name, values in given.variables.items():
+            key = f"outer.variables.{name}" if name in OUTER_PLAIN else f'outer.variables."{name}"'
+            try:
+                dimension = None if name in OUTER_PLAIN else dimension_of(name)
+                variables.append(_variable(name, values, dimension))
+                for design in designs if dimension is not None else ():
+                    changed(machine(design), name, 1.0)
+            except ValueError as failure:
+                self.wrong(key, str(failure))
+        return Outer(given.trials, given.generation, given.sampler, given.objectives, tuple(variables))
+
+
+def _variable(name: str, values: list[Any] | RangeTable, dimension: units.Dimension | None) -> Variable:
+    """One outer variable. Raises ValueError with the rule that it breaks."""
+
+    def number(value: Any) -> float:
+        if dimension is not None:
+            return units.parse(value, dimension)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{value!r} is not a positive whole number")
+        return value
+
+    if isinstance(values, list):
+        if not values:
+            raise ValueError("needs at least one choice")
+        return Variable(name, choices=tuple(dict.fromkeys(number(value) for value in values)))
+    low, high = number(values.low), number(values.high)
+    if not low < high:
+        raise ValueError(f"low must be below high, but got low = {values.low!r}, high = {values.high!r}")
+    return Variable(name, low=low, high=high, log=values.log)
+
+
+def round_batch(sequences: float) -> int:
+    """The number of sequences nearest to a target that many degrees of parallelism divide.
+
+    One of 1, 3, 5, 9, 15, 45 times a power of two; a small target is only rounded to a whole number.
+    """
+    if sequences < 16:
+        return max(1, round(sequences))
+    candidates = [odd << power for odd in _ODD_FACTORS for power in range(int(sequences).bit_length() + 1)]
+    return min(candidates, key=lambda candidate: (abs(candidate - sequences), -candidate))

@@ -1,0 +1,282 @@
+"""What a study file may say: its tables, their types, units and ranges.
+
+This is the border: text with units becomes SI floats here. What the names mean (systems, models, stacks) is checked
+afterwards, in sweep/study.py, so that both kinds of problem are reported together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails
+
+from model import units
+from model.chip import FORMATS
+from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES, SHORT
+from sweep.columns import QUANTITIES
+from sweep.errors import Problem, nearest
+from sweep.space import Axes, Degrees
+
+ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
+_BOUND = re.compile(r"^\s*(<=|>=)\s*(.+)$")
+
+
+def _with_unit(dimension: units.Dimension) -> BeforeValidator:
+    return BeforeValidator(lambda text: units.parse(text, dimension))
+
+
+def _whole_tokens(text: Any) -> int:
+    return round(units.parse(text, units.TOKENS))
+
+
+def _batch(value: Any) -> int | float:
+    """Sequences where an integer is given, tokens (as a float) where a text with a unit is."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"a batch holds at least one sequence, but got {value}")
+        return value
+    if isinstance(value, str):
+        return units.parse(value, units.TOKENS)
+    raise ValueError(f"{value!r} is neither a number of sequences nor tokens, as in 2048 or '16 Mtoken'")
+
+
+def _words(value: Any, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{value!r} is not a {what} or a list of them, as in '{known[0]}'")
+    for word in words:
+        if word not in known:
+            raise ValueError(f"{word!r} is not a {what}; {nearest(word, known)}")
+    return tuple(dict.fromkeys(words))
+
+
+def _codes(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]]:
+    return lambda value: tuple(known.index(word) for word in _words(value, known, what))
+
+
+def _formats(value: Any) -> tuple[str, ...]:
+    return _words(value, tuple(FORMATS), "number format")
+
+
+def _quantities(value: Any) -> tuple[str, ...]:
+    return _words(value, tuple(QUANTITIES), "quantity")
+
+
+def _degrees(value: Any) -> Degrees:
+    """A degree's values: a number, a list, or bounds as in { max = 16 }."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, list):
+        if not value or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
+            raise ValueError(f"{value!r} is not a list of positive whole numbers, as in [1, 2, 4]")
+        return Degrees(values=tuple(sorted(set(value))))
+    if isinstance(value, dict) and value and set(value) <= {"min", "max"}:
+        low, high = value.get("min", 1), value.get("max", 1 << 30)
+        if isinstance(low, int) and isinstance(high, int) and 1 <= low <= high:
+            return Degrees(low=low, high=high)
+    raise ValueError(f"{value!r} is none of: a number, a list [1, 2, 4], bounds {{ min = 1, max = 16 }}")
+
+
+def _switch(value: Any) -> tuple[int, ...]:
+    """Sequence parallelism: true, false, or both in a list."""
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(v, bool) for v in values):
+        raise ValueError(f"{value!r} is none of: true, false, [false, true]")
+    return tuple(sorted({int(v) for v in values}))
+
+
+def _stages(value: Any) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values or any(isinstance(v, bool) or v not in (0, 1, 2, 3) for v in values):
+        raise ValueError(f"{value!r} is not a list of ZeRO stages 0 to 3, as in [0, 1]")
+    return tuple(sorted(set(values)))
+
+
+def _recompute(value: Any) -> tuple[tuple[str, ...], ...]:
+    """Choices of recomputation: "none", "selective", "full", or modules joined by "+"."""
+    choices = [value] if isinstance(value, str) else value
+    if not isinstance(choices, list) or not choices:
+        raise ValueError(f"{value!r} is not a list of choices, as in ['none', 'full']")
+    known = ("none", "selective", *RECOMPUTE_MODULES)
+    return tuple(dict.fromkeys(_words(str(c).split("+"), known, "recompute module") for c in choices))
+
+
+def _rows(value: Any) -> str:
+    if not isinstance(value, str) or not ROWS.match(value):
+        raise ValueError(f"{value!r} is none of: 'best', 'top:20', 'pareto', 'feasible', 'all'")
+    return value
+
+
+class Table(BaseModel):
+    """A table of a study file: every key is known, and no value is converted in silence."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
+Sizes = Annotated[list[PositiveInt], Field(min_length=1)]
+Values = Annotated[Degrees, BeforeValidator(_degrees)]
+_AXES = Axes()
+
+
+class WorkloadTable(Table):
+    """What is trained: a model, its sequence and its batch."""
+
+    model: str
+    sequence: Annotated[PositiveInt, BeforeValidator(_whole_tokens)]
+    batch: Annotated[int | float, BeforeValidator(_batch)]
+    number_format: Formats = ("bf16",)
+    expert_imbalance: Annotated[float, Field(ge=1.0)] = 1.0
+
+
+class DesignTable(Table):
+    """A machine to compare, and what the study changes about it."""
+
+    system: str
+    label: str | None = None
+    stack: str | None = None
+    chips: Sizes | None = None
+    number_format: Formats | None = None
+    power_cap: Annotated[float | None, _with_unit(units.WATTS)] = None
+    change: dict[str, Any] = {}
+
+
+class LayoutTable(Table):
+    """Narrowing of the axes of layouts."""
+
+    tensor_parallel: Values = _AXES.tensor_parallel
+    context_parallel: Values = _AXES.context_parallel
+    pipeline_parallel: Values = _AXES.pipeline_parallel
+    virtual_stages: Values = _AXES.virtual_stages
+    data_parallel: Values = _AXES.data_parallel
+    expert_parallel: Values = _AXES.expert_parallel
+    expert_tensor_parallel: Values = _AXES.expert_tensor_parallel
+    micro_batch: Values = _AXES.micro_batch
+    sequence_parallel: Annotated[tuple[int, ...], BeforeValidator(_switch)] = _AXES.sequence_parallel
+    recompute: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_recompute)] = _AXES.recompute
+    zero_stage: Annotated[tuple[int, ...], BeforeValidator(_stages)] = _AXES.zero_stage
+    schedule: Annotated[tuple[int, ...], BeforeValidator(_codes(SCHEDULES, "schedule"))] = _AXES.schedule
+    context_exchange: Annotated[tuple[int, ...], BeforeValidator(_codes(CONTEXT_EXCHANGES, "context exchange"))] = (
+        _AXES.context_exchange
+    )
+    rank_order: Annotated[tuple[int, ...], BeforeValidator(_codes(RANK_ORDERS, "rank order"))] = _AXES.rank_order
+
+
+class SearchTable(Table):
+    """What to look for, how, and which rows to keep."""
+
+    objective: Annotated[str, BeforeValidator(lambda value: _quantities(value)[0])] = "tokens_per_s"
+    pareto: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ()
+    rows: Annotated[str, BeforeValidator(_rows)] = "best"
+    method: Literal["exact", "optuna", "both"] = "exact"
+    prune: bool = True
+    trials: PositiveInt = 256
+    generation: PositiveInt = 16
+    sampler: Literal["tpe", "nsga2", "qmc", "random"] = "tpe"
+
+
+class RangeTable(Table):
+    """An outer variable between two ends."""
+
+    low: Any
+    high: Any
+    log: bool = False
+
+
+class OuterTable(Table):
+    """Variables outside the layout, which Optuna proposes."""
+
+    trials: PositiveInt
+    generation: PositiveInt = 8
+    sampler: Literal["tpe", "nsga2", "qmc", "random"] = "tpe"
+    objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s",)
+    variables: Annotated[dict[str, list[Any] | RangeTable], Field(min_length=1)]
+
+
+class StudyTable(Table):
+    """A study file."""
+
+    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = None
+    question: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    chips: Sizes | None = None
+    reference: str | None = None
+    corners: bool = True
+    workloads: Annotated[list[WorkloadTable], Field(min_length=1)]
+    designs: Annotated[list[DesignTable], Field(min_length=1)]
+    layout: LayoutTable = LayoutTable()
+    search: SearchTable = SearchTable()
+    constraints: dict[str, Any] = {}
+    outer: OuterTable | None = None
+
+
+def bound(name: str, text: Any) -> tuple[str, str, float]:
+    """Read a constraint such as power_w = "<= 20 MW": quantity, sense and limit in SI. Raises ValueError."""
+    if name not in QUANTITIES:
+        raise ValueError(f"not a quantity of a design; {nearest(name, QUANTITIES)}")
+    dimension = QUANTITIES[name].dimension
+    match = _BOUND.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"{text!r} is not a bound, as in '<= {dimension.example}'")
+    limit = match.group(2)
+    try:
+        value = float(limit) if dimension is units.NUMBER else units.parse(limit, dimension)
+    except ValueError as failure:
+        raise ValueError(f"{failure}, after '<=' or '>='") from None
+    return name, match.group(1), value
+
+
+# ----------------------------------------------------------------------------------------- what to say
+def _key(location: tuple[int | str, ...]) -> str:
+    key = ""
+    for part in location:
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+    return key
+
+
+def _table_at(location: tuple[int | str, ...]) -> type[Table] | None:
+    """The table that a key of the file belongs to."""
+    tables: dict[str, type[Table]] = {
+        "workloads": WorkloadTable,
+        "designs": DesignTable,
+        "layout": LayoutTable,
+        "search": SearchTable,
+        "outer": OuterTable,
+    }
+    names = [part for part in location[:-1] if isinstance(part, str)]
+    if not names:
+        return StudyTable
+    return tables.get(names[0]) if len(names) == 1 else RangeTable
+
+
+def _unknown(location: tuple[int | str, ...]) -> str:
+    word, table = str(location[-1]), _table_at(location)
+    long = {short: name for name, short in SHORT.items()}.get(word)
+    known = set(table.model_fields) if table else set()
+    return f"write {long!r}" if long in known else nearest(word, known)
+
+
+def problem_of(file: str, error: ErrorDetails) -> Problem:
+    """A pydantic error as a problem with a remedy."""
+    location = tuple(part for part in error["loc"] if part not in ("list[any]", "RangeTable"))
+    key, kind, message = _key(location), error["type"], error["msg"]
+    if kind == "extra_forbidden":
+        return Problem(file, key, "unknown key", None, _unknown(location))
+    if kind == "missing":
+        return Problem(file, key, "missing; every study needs it" if len(location) == 1 else "missing")
+    if kind == "value_error":
+        return Problem(file, key, message.removeprefix("Value error, "))
+    rule = message.replace("Input should be", "must be").replace("String should", "must")
+    return Problem(file, key, rule, error["input"])
+
+
+def read(file: str, raw: dict[str, Any]) -> tuple[StudyTable | None, list[Problem]]:
+    """Check a study file against the schema: the study, or every problem."""
+    try:
+        return StudyTable.model_validate(raw), []
+    except ValidationError as failure:
+        problems = [problem_of(file, error) for error in failure.errors(include_url=False)]
+        return None, list(dict.fromkeys(problems))
