@@ -81,8 +81,12 @@ class Quantity:
         """The value with its unit, for people."""
         if isinstance(self.value, bool):
             return "yes" if self.value else "no"
-        if isinstance(self.value, int | float):
+        if self.unit == "byte" and self.value % 2**30 == 0:
+            return f"{self.value / 2**30:.0f} GiB"
+        if isinstance(self.value, float) or self.unit:
             return units.show(self.value, self.unit)
+        if isinstance(self.value, int):
+            return str(self.value)
         return str(self.value) if isinstance(self.value, str) else ", ".join(map(str, self.value))
 
 

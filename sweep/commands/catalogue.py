@@ -1,0 +1,240 @@
+"""`sweep list` and `sweep show`: what is in the catalogue, and where every number comes from."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweep import catalogue
+from sweep.catalogue import KINDS, SOURCE_KINDS, Entry, Kind, Quantity
+from sweep.errors import nearest, problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPED_WIDTH = 160  # columns of a table that is not written to a terminal
+
+RUMOUR, PLACEHOLDER = "†", "°"
+
+# What `sweep list` shows of each kind: heading -> path of a quantity or a fact, or what to make of the entry.
+Column = str | Callable[[Entry], str]
+
+
+def _size(found: Entry) -> str:
+    shape = catalogue.architecture(found.name)
+    return f"{shape.parameters / 1e9:,.3g} B" if shape.parameters < 1e12 else f"{shape.parameters / 1e12:.3g} T"
+
+
+def _active(found: Entry) -> str:
+    shape = catalogue.architecture(found.name)
+    return f"{shape.active_parameters / 1e9:.3g} B" if shape.experts else ""
+
+
+def _years(found: Entry) -> str:
+    return f"{found.facts['from_year']} to {found.facts.get('to_year', 'now')}"
+
+
+def _inner_tier(found: Entry) -> str:
+    name = found.facts["tiers"][0]
+    at = f"tiers.{name}"
+    return f"{found.value(f'{at}.ranks')} ranks at {found.quantities[f'{at}.bandwidth'].text()}"
+
+
+def _frameworks(found: Entry) -> str:
+    return ", ".join(found.facts["frameworks"])
+
+
+COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
+    "chips": {
+        "year": "year",
+        "bf16": "peak_flops.bf16",
+        "fp8": "peak_flops.fp8",
+        "int8": "peak_flops.int8",
+        "HBM": "hbm_bytes",
+        "HBM rate": "hbm_bandwidth",
+        "board": "power.board_w",
+        "ranks": "ranks_per_package",
+        "status": "status",
+    },
+    "systems": {
+        "chip": "chip",
+        "packages": "unit_packages",
+        "scale-up, one direction": _inner_tier,
+        "default stack": "default_stack",
+        "status": "status",
+    },
+    "models": {"title": "title", "parameters": _size, "active": _active},
+    "stacks": {"years": _years, "frameworks": _frameworks, "why": "why"},
+    "fabrics": {"title": "title", "rate of a port": "bandwidth", "latency": "latency_s"},
+    "calibrations": {"title": "title", "fitted on": "fitted_on"},
+}
+
+
+# ----------------------------------------------------------------------------------------------------- text
+def _mark(one: Quantity) -> str:
+    """The mark beside a value that is a rumour, or for which nothing is published."""
+    return (f" {RUMOUR}" if one.kind == "rumour" else "") + (f" {PLACEHOLDER}" if one.placeholder else "")
+
+
+def _style(one: Quantity) -> str:
+    return "red" if one.kind == "rumour" else "yellow" if one.placeholder else ""
+
+
+def _cell(found: Entry, column: Column) -> tuple[str, str]:
+    """Text and style of one cell."""
+    if callable(column):
+        return column(found), ""
+    if column in found.quantities:
+        one = found.quantities[column]
+        return one.text() + _mark(one), _style(one)
+    fact = found.facts.get(column, "")
+    return str(fact), ""
+
+
+def _range(one: Quantity) -> str:
+    if one.low is None and one.high is None:
+        return ""
+    ends = [None if end is None else _with(one, end).text() for end in (one.low, one.high)]
+    low, high = ends
+    if low is None:
+        return f"up to {high}"
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+def _with(one: Quantity, value: Any) -> Quantity:
+    from dataclasses import replace
+
+    return replace(one, value=value)
+
+
+def _footnote(quantities: Iterable[Quantity]) -> str:
+    """How many numbers there are of each kind, and how many of them nothing published supports."""
+    every = list(quantities)
+    kinds = Counter(one.kind for one in every)
+    said = ", ".join(f"{kinds[kind]} {kind}" for kind in SOURCE_KINDS if kinds[kind])
+    scaled = sum(one.placeholder for one in every)
+    tail = f"; {scaled} of them placeholders, scaled from a related part as nothing is published" if scaled else ""
+    return f"{len(every)} values: {said}{tail}."
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+# ----------------------------------------------------------------------------------------------------- JSON
+def _quantity_json(one: Quantity) -> dict[str, Any]:
+    said = {"value": one.value, "unit": one.unit, "kind": one.kind, "source": one.source}
+    rest = {"low": one.low, "high": one.high, "note": one.note, "placeholder": one.placeholder}
+    return said | {key: item for key, item in rest.items() if item not in (None, "", False)}
+
+
+def _entry_json(found: Entry) -> dict[str, Any]:
+    return {
+        **found.facts,
+        "kind": found.kind,
+        "name": found.name,
+        "quantities": {path: _quantity_json(one) for path, one in found.quantities.items()},
+    }
+
+
+def _print_json(content: Mapping[str, Any]) -> None:
+    from json import dumps
+
+    sys.stdout.write(dumps(content, ensure_ascii=False) + "\n")
+
+
+# ------------------------------------------------------------------------------------------------- commands
+def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
+    """List the names of the catalogue.
+
+    Parameters
+    ----------
+    kind
+        What to list.
+    json
+        Print one JSON object.
+    """
+    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
+    if json:
+        _print_json({"kind": kind, "entries": [_entry_json(found) for found in entries]})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("name", *COLUMNS[kind]):
+        wraps = heading in ("why", "frameworks", "fitted on")
+        table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
+    for found in entries:
+        scenario = bool(found.facts.get("scenario"))
+        name = (found.name + (f" {RUMOUR}" if scenario else ""), "red" if scenario else "")
+        cells = [_cell(found, column) for column in COLUMNS[kind].values()]
+        table.add_row(*(Text(text, style=style) for text, style in (name, *cells)))
+    console = _console()
+    console.print(table)
+    for line in _legend(entries, COLUMNS[kind].values()):
+        console.print(line)
+
+
+def _legend(entries: Iterable[Entry], columns: Iterable[Column]) -> list[str]:
+    """What the marks of a list mean, and how many values bear them."""
+    paths = [column for column in columns if isinstance(column, str)]
+    every = [found.quantities[path] for found in entries for path in paths if path in found.quantities]
+    scenarios = [found for found in entries if found.facts.get("scenario")]
+    rumours = sum(one.kind == "rumour" for one in every)
+    scaled = sum(one.placeholder for one in every)
+    lines = [""] if rumours or scaled or scenarios else []
+    if rumours or scenarios:
+        lines.append(f"{RUMOUR} rumour: {rumours} values; a name so marked is a scenario, never launched")
+    if scaled:
+        lines.append(f"{PLACEHOLDER} placeholder: {scaled} values scaled from a related part, as nothing is published")
+    return lines
+
+
+def _shown(found: Entry, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    flag = " - a scenario: rumoured, never launched under this name" if found.facts.get("scenario") else ""
+    console.print(Text.assemble((f"{found.title}", "bold"), f"  {found.kind}/{found.name}", (flag, "red")))
+    for key, fact in found.facts.items():
+        if key not in ("title", "scenario") and "." not in key:
+            console.print(Text(f"  {key}: {', '.join(fact) if isinstance(fact, list) else fact}"))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("", "value", "range", "kind", "source"):
+        table.add_column(heading, no_wrap=heading in ("value", "kind"))
+    for path, one in found.quantities.items():
+        source = one.source + (f" ({one.note})" if one.note else "")
+        kind = one.kind + (", placeholder" if one.placeholder else "")
+        style = _style(one)
+        table.add_row(Text(path), Text(one.text(), style=style), _range(one), Text(kind, style=style), Text(source))
+    console.print(table)
+    console.print(Text(_footnote(found.quantities.values())))
+
+
+def show(name: str, *, json: bool = False) -> None:
+    """Show everything known about a name, with the source of every number.
+
+    Parameters
+    ----------
+    name
+        Name of a chip, system, model, stack, fabric or calibration. A name that several of them bear shows all.
+    json
+        Print one JSON object.
+    """
+    found = [catalogue.entry(kind, name) for kind in KINDS if name in catalogue.names(kind)]
+    if not found:
+        every = {known for kind in KINDS for known in catalogue.names(kind)}
+        raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
+    if json:
+        _print_json({"name": name, "entries": [_entry_json(one) for one in found]})
+        return
+    console = _console()
+    for number, one in enumerate(found):
+        if number:
+            console.print()
+        _shown(one, console)
