@@ -18,38 +18,18 @@ from sweep.errors import InputError
 
 EVERY = [(kind, name) for kind in KINDS for name in catalogue.names(kind)]
 CHIPS = {
-    *("ascend-910b1", "ascend-910b2", "ascend-910b3", "ascend-910b4", "ascend-910c", "ascend-910d", "ascend-920"),
-    *(
-        "ascend-950pr",
-        "ascend-950dt",
-        "ascend-960",
-        "ascend-970",
-        "a100-40",
-        "a100-80",
-        "h100",
-        "h800",
-        "h20",
-        "h200",
-        "b200",
-        "b300",
-    ),
-    *("gb200", "gb300", "rubin", "mi300x", "mi355x", "tpu-v4", "tpu-v5e", "tpu-v5p", "tpu-v6e", "tpu-v7x"),
+    *("ascend-910b1", "ascend-910b2", "ascend-910b3", "ascend-910b4", "ascend-910c"),
+    *("ascend-910d", "ascend-920", "ascend-950pr", "ascend-950dt", "ascend-960"),
+    *("ascend-970", "a100-40", "a100-80", "h100", "h800", "h20", "h200", "b200", "b300"),
+    *("gb200", "gb300", "rubin", "mi300x", "mi355x", "tpu-v4", "tpu-v5e", "tpu-v5p"),
+    *("tpu-v6e", "tpu-v7x"),
 }
 SYSTEMS = {
-    *("cloudmatrix-384", "atlas-800t-a2", "atlas-950-superpod", "atlas-910d-supernode", "atlas-920-supernode"),
-    *(
-        "gb200-nvl72",
-        "gb300-nvl72",
-        "vr-nvl72",
-        "dgx-a100",
-        "dgx-h100",
-        "dgx-h800",
-        "dgx-h200",
-        "dgx-b200",
-        "hgx-b300",
-        "hgx-h20",
-    ),
-    *("mi300x-node", "mi355x-node", "tpu-v4-pod", "tpu-v5e-pod", "tpu-v5p-pod", "tpu-v6e-pod", "tpu-v7x-pod"),
+    *("cloudmatrix-384", "atlas-800t-a2", "atlas-950-superpod", "atlas-910d-supernode"),
+    *("atlas-920-supernode", "gb200-nvl72", "gb300-nvl72", "vr-nvl72", "dgx-a100"),
+    *("dgx-h100", "dgx-h800", "dgx-h200", "dgx-b200", "hgx-b300", "hgx-h20", "mi300x-node"),
+    *("mi355x-node", "tpu-v4-pod", "tpu-v5e-pod", "tpu-v5p-pod", "tpu-v6e-pod"),
+    "tpu-v7x-pod",
 }
 SCENARIOS = {"chips": {"ascend-910d", "ascend-920"}, "systems": {"atlas-910d-supernode", "atlas-920-supernode"}}
 
