@@ -131,6 +131,26 @@ class Space:
         point = np.repeat(points, sizes)
         return self.offsets[point] + inside, self._layout(point, inside.astype(np.int32))
 
+    def find(self, wanted: Layout) -> Array:
+        """Numbers of flat layouts; -1 where one is not legal. An option without effect may have any value."""
+        names = list(self.points)
+        own = np.stack([self.points[name] for name in names], axis=1)
+        sought = np.stack([np.asarray(getattr(wanted, name)) for name in names], axis=1)
+        _, code = np.unique(np.concatenate([own, sought]), axis=0, return_inverse=True)
+        own_code, sought_code = code[: len(own)], code[len(own) :]
+        order = np.argsort(own_code)
+        place = np.minimum(np.searchsorted(own_code, sought_code, sorter=order), max(len(own) - 1, 0))
+        point = order[place]
+        found = own_code[point] == sought_code
+        inside = np.zeros(len(sought), np.int64)
+        for option in self.options:
+            counts = option.counts[point]
+            legal = option.table[option.kind[point]] == np.asarray(getattr(wanted, option.field))[:, None]
+            legal &= np.arange(option.table.shape[1]) < counts[:, None]
+            found &= legal.any(axis=1) | (counts == 1)
+            inside = inside * counts + np.where(legal.any(axis=1), legal.argmax(axis=1), 0)
+        return np.where(found, self.offsets[point] + inside, -1)
+
     def point_layouts(self, points: Array, **options: int) -> Layout:
         """The given grid points as a layout with the named options, legal or not; for bounds."""
         degrees = {name: values[points] for name, values in self.points.items()}
@@ -183,13 +203,13 @@ def _degree_choices(problem: Problem, axes: Axes) -> dict[str, Array]:
     experts = shape.experts
     one = np.ones(1, np.int64)
     of_experts, of_width = (divisors(experts.experts), divisors(experts.hidden)) if experts else (one, one)
-    return {
+    return {  # the pipeline last: what a layer costs does not depend on it, so neighbours share their layers
         "tensor_parallel": axes.tensor_parallel.among(of_ranks),
         "context_parallel": axes.context_parallel.among(of_ranks),
-        "pipeline_parallel": axes.pipeline_parallel.among(of_ranks[of_ranks <= _stages(shape)]),
         "micro_batch": axes.micro_batch.among(divisors(problem.global_batch)),
         "expert_parallel": axes.expert_parallel.among(of_experts) if experts else one,
         "expert_tensor_parallel": axes.expert_tensor_parallel.among(of_width) if experts else one,
+        "pipeline_parallel": axes.pipeline_parallel.among(of_ranks[of_ranks <= _stages(shape)]),
     }
 
 
@@ -283,11 +303,9 @@ _RULES: dict[str, dict[str, Rule]] = {
     "pipeline_parallel": {
         "tp x cp x pp x dp equals the ranks": lambda p, a, x: x["data_parallel"] > 0,
         "dp is among the study's": _offered_replicas,
-    },
-    "micro_batch": {
         "mbs x dp divides the batch": lambda p, a, x: p.global_batch % (x["micro_batch"] * x["data_parallel"]) == 0,
+        "ep x etp divides tp x cp x dp": _expert_ranks,
     },
-    "expert_tensor_parallel": {"ep x etp divides tp x cp x dp": _expert_ranks},
 }
 
 

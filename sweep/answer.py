@@ -1,0 +1,206 @@
+"""The answer of a run: for every workload, design and size the best layout, and how many chips do the same work.
+
+Equal throughput: a design's tokens per second at its sizes are joined by straight lines in logarithms of both; the
+size at which it reaches the reference design's throughput is read off them. Beyond the sizes of a study nothing is
+invented: the answer then says more than the largest, or fewer than the smallest.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model import units
+from sweep.cases import Case
+from sweep.columns import QUANTITIES
+from sweep.study import Study
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows of the answer, cases without a feasible layout, and remarks."""
+
+    rows: list[Row]
+    failed: list[Row]
+    remarks: tuple[str, ...]
+
+
+def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:
+    """Put the outcomes of cases together.
+
+    Parameters
+    ----------
+    study
+        The study.
+    cases
+        Its cases, in order.
+    outcomes
+        What the search of each case came to, by the case's number.
+    """
+    rows: list[Row] = []
+    failed: list[Row] = []
+    ends: dict[tuple[Any, ...], dict[str, Row]] = {}
+    sampled: dict[tuple[Any, ...], Row] = {}
+    for case in cases:
+        best = outcomes[case.index]["best"]
+        if case.corner != "nominal" and case.method == "exact":
+            ends.setdefault(_key(case), {})[case.corner] = best or {}
+        elif case.method == "optuna" and len(study.search.methods) > 1:
+            sampled[_key(case)] = best or {}
+        elif case.corner == "nominal" and best is None:
+            failed.append(_failure(case, outcomes[case.index]))
+        elif case.corner == "nominal":
+            rows.append(dict(best))
+    by_key = {_key(case): case for case in cases}
+    for row in rows:
+        key = _key(by_key_of(by_key, row))
+        _add_band(study, row, ends.get(key, {}))
+        _add_gap(study, row, sampled.get(key))
+    _add_equal(study, rows)
+    return Answer(rows, failed, _remarks(study, rows))
+
+
+def _key(case: Case) -> tuple[Any, ...]:
+    return (case.design.label, case.model, case.number_format, case.chips, case.trial)
+
+
+def by_key_of(cases: Mapping[tuple[Any, ...], Case], row: Row) -> Case:
+    """The case that a row answers."""
+    return cases[row["design"], row["model"], row["number_format"], row["chips"], row["trial"]]
+
+
+def _failure(case: Case, outcome: Mapping[str, Any]) -> Row:
+    return {
+        "design": case.design.label,
+        "model": case.model,
+        "number_format": case.number_format,
+        "chips": case.chips,
+        "layouts": outcome["layouts"],
+        "broken": outcome["broken"],
+        "nearest": outcome["nearest"],
+        "reason": why_not(outcome),
+    }
+
+
+def why_not(outcome: Mapping[str, Any]) -> str:
+    """Which rule keeps a case from having any feasible layout, and by how much."""
+    if not outcome["layouts"]:
+        return "no legal layout: the ranks, the batch and the model's dimensions do not divide (see sweep plan)"
+    blocking = [(name, count) for name, count in outcome["broken"].items() if count]
+    if not blocking:
+        return "every layout meets each limit alone, none meets all"
+    name, count = max(blocking, key=lambda item: item[1])
+    excess = outcome["nearest"][name]
+    unit = "byte" if name == "hbm_bytes" else _limit_unit(name)
+    by = f"; the nearest is {units.show(excess, unit)} over" if excess > 0 else ""
+    return f"{count:,} of {outcome['layouts']:,} layouts break {name.replace('_', ' ')}{by}"
+
+
+def _limit_unit(name: str) -> str:
+    quantity = QUANTITIES.get(name.removeprefix("limit_"))
+    return quantity.dimension.unit if quantity else ""
+
+
+def _add_band(study: Study, row: Row, ends: Mapping[str, Row]) -> None:
+    """Throughput and the objective at both ends of the ranges of a machine that rests on rumour."""
+    for corner in ("low", "high"):
+        if corner in ends:
+            row[f"tokens_per_s_{corner}"] = ends[corner].get("tokens_per_s")
+            row[f"{study.search.objective}_{corner}"] = ends[corner].get(study.search.objective)
+
+
+def _add_gap(study: Study, row: Row, sampled: Row | None) -> None:
+    """What sampling the layouts lost against searching them all."""
+    if sampled is None:
+        return
+    name = study.search.objective
+    row["sampled"] = sampled.get(name)
+    row["sampled_gap"] = None if not sampled else abs(sampled[name] / row[name] - 1.0)
+
+
+# -------------------------------------------------------------------------------------------- equal throughput
+def chips_for(target: float, sizes: Sequence[tuple[int, float]]) -> tuple[float | None, str]:
+    """Chips that a design needs for a throughput, and how to say it.
+
+    Parameters
+    ----------
+    target
+        Tokens per second to reach.
+    sizes
+        Chips and tokens per second of the design, ascending.
+    """
+    if not sizes:
+        return None, "?"
+    if target > max(rate for _, rate in sizes):
+        return None, f"> {sizes[-1][0]:,}"
+    if target < sizes[0][1]:
+        return None, f"< {sizes[0][0]:,}"
+    for (chips, rate), (more, faster) in itertools.pairwise(sizes):
+        if rate <= target <= faster:
+            share = 0.0 if faster == rate else math.log(target / rate) / math.log(faster / rate)
+            needed = chips * (more / chips) ** share
+            return needed, f"{needed:,.0f}"
+    return float(sizes[0][0]), f"{sizes[0][0]:,}"
+
+
+def _add_equal(study: Study, rows: list[Row]) -> None:
+    """Chips that each design needs for the throughput of the reference design at the same place in its sizes."""
+    groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row["trial"] < 0:
+            group = groups.setdefault((row["model"], row["number_format"]), {})
+            group.setdefault(row["design"], []).append(row)
+    for (model, _), designs in groups.items():
+        reference = designs.get(study.reference) or groups.get((model, "bf16"), {}).get(study.reference)
+        if not reference:
+            continue
+        for own in designs.values():
+            curve = sorted((row["chips"], row["tokens_per_s"]) for row in own)
+            for row in own:
+                match = _same_size(row, reference)
+                if match is None:
+                    continue
+                needed, text = chips_for(match["tokens_per_s"], curve)
+                row["reference_chips"] = match["chips"]
+                row["reference_number_format"] = match["number_format"]
+                row["chips_equal_throughput"] = needed
+                row["chips_equal_throughput_text"] = text
+
+
+def _same_size(row: Row, reference: Iterable[Row]) -> Row | None:
+    """The reference design's row whose size is nearest to a row's, within a third."""
+    nearest = min(reference, key=lambda other: abs(math.log(other["chips"] / row["chips"])))
+    return nearest if abs(math.log(nearest["chips"] / row["chips"])) < math.log(4 / 3) else None
+
+
+def _remarks(study: Study, rows: list[Row]) -> tuple[str, ...]:
+    remarks = []
+    if any("chips_equal_throughput_text" in row for row in rows):
+        remarks.append(
+            f"Equal: chips for the throughput of {study.reference} at that size, interpolated between a design's own "
+            "sizes (straight lines in logarithms)."
+        )
+    if any(row["scenario"] for row in rows):
+        remarks.append(
+            "Rumour: the machine exists in rumour or on a roadmap only; the range is the best at the low and at the "
+            "high end of its numbers."
+        )
+    return tuple(remarks)
+
+
+def layout_text(row: Mapping[str, Any]) -> str:
+    """A layout in one line: degrees that are not 1, then the options in use."""
+    degrees = [f"{name}{row[name]}" for name in ("tp", "cp", "pp", "vp", "dp", "ep", "etp") if row[name] != 1]
+    degrees.append(f"mbs{row['mbs']}")
+    if row["zero"]:
+        degrees.append(f"zero{row['zero']}")
+    if row["recompute"] != "none":
+        degrees.append("full-rc" if row["recompute"] == "full" else "sel-rc")
+    if row["schedule"] not in ("1f1b", "interleaved"):
+        degrees.append(str(row["schedule"]))
+    return " ".join(degrees)

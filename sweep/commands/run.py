@@ -1,0 +1,93 @@
+"""`sweep run`: run a study, or continue it, and print its answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from sweep.errors import NothingFeasible
+from sweep.running import Finished, run_study
+from sweep.study import load
+from sweep.tables import answer_table
+
+
+def run(
+    study: Path,
+    *,
+    out: Path = Path("runs"),
+    workers: Annotated[int | None, Parameter(negative="")] = None,
+    address: str | None = None,
+    dashboard: bool = False,
+    all_sizes: Annotated[bool, Parameter(name="--all")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Run a study, or continue it where it was stopped.
+
+    Parameters
+    ----------
+    study
+        The study file.
+    out
+        Folder of run folders.
+    workers
+        Worker processes on this machine: one a core unless given; 0 stays in this process.
+    address
+        A running Ray cluster instead, as in 10.0.0.5:6379; its workers must see the run folder.
+    dashboard
+        Start Ray's dashboard too.
+    all_sizes
+        Print every column of the answer.
+    as_json
+        Print one JSON object: run, digest, answer.
+    """
+    try:
+        finished = run_study(load(study), out, workers, address, dashboard)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nstopped; what is done is kept, and the same command goes on: sweep run {study}\n")
+        return 130
+    if as_json:
+        sys.stdout.write(json.dumps(as_object(finished)) + "\n")
+    else:
+        show(finished, wide=all_sizes)
+    if not finished.answer.rows:
+        reasons = "\n".join(f"  {_what(row)}: {row['reason']}" for row in finished.answer.failed)
+        raise NothingFeasible(f"no design has a feasible layout\n{reasons}")
+    return 0
+
+
+def as_object(finished: Finished) -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "run": str(finished.path),
+        "digest": finished.digest,
+        "answer": finished.answer.rows,
+        "infeasible": finished.answer.failed,
+        "notes": [*finished.notes, *finished.answer.remarks],
+    }
+
+
+def show(finished: Finished, wide: bool) -> None:
+    """Print the answer, then what it rests on, then where the rows are."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 200
+    console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    if finished.answer.rows:
+        for table in answer_table(finished.answer.rows, wide):
+            console.print(table)
+    if finished.answer.rows:
+        for row in finished.answer.failed:
+            console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
+    for text in (*finished.notes, *finished.answer.remarks):
+        console.print(text, markup=False)
+    console.print(f"\n{finished.path}/   digest {finished.digest[:16]}", markup=False)
+
+
+def _what(row: dict[str, Any]) -> str:
+    named = [str(row[name]) for name in ("design", "model", "number_format") if name in row]
+    size = [f"{row['chips']} chips"] if "chips" in row else [f"case {row.get('case')}"]
+    return ", ".join([*named, *size])

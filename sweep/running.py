@@ -1,0 +1,183 @@
+"""Running a study from its file to its answer; the command line only prints what comes out here."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import model
+import sweep
+from sweep import catalogue, store
+from sweep.answer import Answer, answer
+from sweep.cases import Case, Question, cases, corners_of
+from sweep.cluster import pool
+from sweep.outer import Track, search_outer
+from sweep.progress import Progress
+from sweep.scheduler import Scheduler
+from sweep.store import RunFolder
+from sweep.study import Study
+from sweep.trials import Journal, told
+
+_PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished run."""
+
+    path: Path
+    digest: str
+    answer: Answer
+    notes: tuple[str, ...]
+    fresh: bool  # computed now, not taken from an earlier run
+
+
+@cache
+def code_fingerprint() -> str:
+    """Hash of the code that decides the rows: the cost model and this package, without the catalogue."""
+    files = [
+        file
+        for package in (model, sweep)
+        for file in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
+        if "commands" not in file.parts
+    ]
+    return store.fingerprint(part for file in files for part in (file.name.encode(), file.read_bytes()))
+
+
+@cache
+def commit() -> str:
+    """The commit of the checkout that this code is from, with "+" where it was changed; empty elsewhere."""
+    root = Path(str(sweep.__file__)).parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        state = subprocess.run(
+            ["git", "status", "--porcelain", "--", "model", "sweep"],
+            cwd=root, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head.stdout.strip() + ("+" if state.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the rows depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def entries_of(study: Study) -> dict[str, str]:
+    """Text of every catalogue entry that a study rests on."""
+    entries: dict[str, str] = {}
+    for design in study.designs:
+        for workload in study.workloads:
+            entries |= catalogue.entries_used(design.system, workload.model, design.stack)
+    return dict(sorted(entries.items()))
+
+
+def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
+    """The run folder of a study, named by what its rows depend on, and what every task shares."""
+    entries = entries_of(study)
+    facts = {
+        "study": study.name,
+        "seed": study.seed,
+        "study_sha256": store.fingerprint([study.text.encode()]),
+        "catalogue_sha256": store.fingerprint(t.encode() for item in entries.items() for t in item),
+        "code_sha256": code_fingerprint(),
+    }
+    name = store.fingerprint([json.dumps(facts, sort_keys=True).encode()])[:10]
+    facts |= {"commit": commit(), "versions": versions()}
+    metadata: dict[str, str] = {
+        "study": study.name,
+        "question": study.question,
+        "seed": str(study.seed),
+        "commit": commit(),
+        "code": code_fingerprint(),
+        "catalogue": str(facts["catalogue_sha256"]),
+        "versions": json.dumps(versions(), sort_keys=True),
+        "study_file": study.text,
+    }
+    question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))
+    return RunFolder(out / f"{study.name}-{name}"), question, facts, entries
+
+
+def run_study(
+    study: Study, out: Path, workers: int | None = None, address: str | None = None, dashboard: bool = False
+) -> Finished:
+    """Run a study, or continue it, or read it back where it is finished.
+
+    Parameters
+    ----------
+    study
+        The study.
+    out
+        Folder of run folders.
+    workers, address, dashboard
+        Where tasks run; see `sweep.cluster.pool`.
+    """
+    folder, question, facts, entries = prepare(study, out.resolve())
+    folder.open(study.text, facts, entries)
+    try:
+        fresh = not store.is_finished(folder.path)
+        listed, notes = ([], study.notes) if study.outer else cases(study)
+        total = len(listed)
+        with Progress(study.name, study.search.objective, total) as progress:
+            if fresh:
+                with pool(workers, address, dashboard) as workers_pool:
+                    scheduler = Scheduler(folder, question, workers_pool, progress)
+                    _search(study, scheduler, listed, folder)
+                folder.note({"done": "run"})
+        outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
+        found = _answer(study, listed, outcomes)
+        return Finished(folder.path, store.digest(folder.path), found, notes, fresh)
+    finally:
+        folder.close()
+
+
+def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
+    journal = Journal(folder.path / "optuna.journal")
+    if study.outer is not None:
+        return search_outer(study, scheduler, journal)
+    outcomes = scheduler.work_off(listed)
+    for case in listed:
+        if case.method == "optuna":
+            _mirror(study, case, outcomes[case.index], journal, scheduler.question)
+    return []
+
+
+def _mirror(study: Study, case: Case, outcome: Mapping[str, Any], journal: Journal, question: Question) -> None:
+    """Put the trials of a sampled case into the journal."""
+    from sweep.cases import records
+    from sweep.sampled import distributions
+
+    if not outcome.get("trials"):
+        return
+    variables = distributions(records(question, case).space)
+    name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+    journal.add(name, (study.search.objective,), [told(trial, variables) for trial in outcome["trials"]])
+
+
+def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:
+    if study.outer is None:
+        return answer(study, listed, outcomes)
+    from sweep.outer_answer import outer_answer
+
+    return outer_answer(study, outcomes)
+
+
+def corner_count(study: Study) -> int:
+    """Corners that all designs are solved at, together."""
+    return sum(len(corners_of(study, design)) for design in study.designs)

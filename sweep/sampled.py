@@ -1,0 +1,127 @@
+"""Layouts proposed by Optuna instead of enumerated: for spaces too large, and to see what sampling loses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model.layout import SCHEDULES, Array, Layout
+from sweep import store
+from sweep.blocks import Tally, keep_freed_memory, look, summary
+from sweep.cases import Case, Question, Records, records
+from sweep.columns import QUANTITIES
+from sweep.keep import Kept
+from sweep.space import Space
+from sweep.trials import NOTHING, new_study, quiet, sampler, seed_of
+
+if TYPE_CHECKING:
+    import optuna
+
+_PIPELINE = "schedule"
+
+
+def distributions(space: Space) -> dict[str, Any]:
+    """Optuna's variables of a space: every degree and option that offers more than one value."""
+    from optuna.distributions import CategoricalDistribution
+
+    offered: dict[str, list[Any]] = {name: sorted(values) for name, values in space.axes.items()}
+    pairs = sorted(set(zip(space.points["schedule"].tolist(), space.points["virtual_stages"].tolist(), strict=True)))
+    offered[_PIPELINE] = [f"{SCHEDULES[schedule]} x {chunks}" for schedule, chunks in pairs]
+    for option in space.options:
+        offered[option.field] = sorted(set(option.table.reshape(-1).tolist()))
+    return {name: CategoricalDistribution(values) for name, values in offered.items() if values}
+
+
+def solve_sampled(question: Question, case: Case, part: Path) -> dict[str, Any]:
+    """Worker: propose, evaluate and tell, generation by generation, and write the rows to keep."""
+    keep_freed_memory()
+    known = records(question, case)
+    kept, tally = Kept(question.search), Tally(layouts=known.space.count)
+    trials: list[dict[str, Any]] = []
+    if known.space.count:
+        with quiet():
+            trials = _propose(question, case, known, kept, tally)
+    found = kept.rows()
+    rows = store.write_part(part, question, case, found)
+    return summary(question, case, found, tally) | {"rows": rows, "trials": trials}
+
+
+def _propose(question: Question, case: Case, known: Records, kept: Kept, tally: Tally) -> list[dict[str, Any]]:
+    search = question.search
+    study = new_study((search.objective,))
+    variables = distributions(known.space)
+    seed = seed_of(question.seed, "layout", case.index)
+    seen: set[int] = set()
+    trials: list[dict[str, Any]] = []
+    for generation in range(-(-search.trials // search.generation)):
+        study.sampler = sampler(search.sampler, seed, generation, search.generation)
+        size = min(search.generation, search.trials - generation * search.generation)
+        asked = [study.ask(variables) for _ in range(size)]
+        numbers = known.space.find(_layouts(known.space, [trial.params for trial in asked]))
+        results = _evaluate(question, known, kept, tally, numbers, seen)
+        for trial, number in zip(asked, numbers.tolist(), strict=True):
+            value, constraints = results.get(number, _illegal(search.objective))
+            trials.append(_tell(study, trial, value, constraints))
+    return trials
+
+
+def _layouts(space: Space, params: list[dict[str, Any]]) -> Layout:
+    """Proposals as a flat layout; data parallelism takes the ranks that the others leave."""
+    columns: dict[str, Array] = {}
+    for name in params[0]:
+        if name == _PIPELINE:
+            words = [str(p[name]).split(" x ") for p in params]
+            columns["schedule"] = np.asarray([SCHEDULES.index(word) for word, _ in words])
+            columns["virtual_stages"] = np.asarray([int(chunks) for _, chunks in words])
+        else:
+            columns[name] = np.asarray([int(p[name]) for p in params])
+    plain = columns["pipeline_parallel"] == 1  # without a pipeline there is one schedule
+    columns["schedule"] = np.where(plain, 0, columns["schedule"])
+    columns["virtual_stages"] = np.where(plain, 1, columns["virtual_stages"])
+    ranks = int(np.prod([space.points[name][0] for name in _OF_RANKS]))
+    inside = np.prod([columns[name] for name in _OF_RANKS[:-1]], axis=0)
+    columns["data_parallel"] = np.where(ranks % inside == 0, ranks // inside, 0)
+    batch = np.full(len(params), space.global_batch, np.int64)
+    return Layout(global_batch=batch, **columns)
+
+
+_OF_RANKS = ("tensor_parallel", "context_parallel", "pipeline_parallel", "data_parallel")
+
+
+def _evaluate(
+    question: Question, known: Records, kept: Kept, tally: Tally, numbers: Array, seen: set[int]
+) -> dict[int, tuple[float, dict[str, float]]]:
+    """Objective and constraints of every legal proposal; those not seen before are offered to be kept."""
+    legal = np.unique(numbers[numbers >= 0])
+    if not len(legal):
+        return {}
+    fresh = np.asarray([number not in seen for number in legal.tolist()])
+    seen.update(legal.tolist())
+    scratch = Kept(question.search)
+    cost = look(question, known, scratch, Tally(), legal, known.space.take(legal))
+    if fresh.any():
+        look(question, known, kept, tally, legal[fresh], known.space.take(legal[fresh]))
+    shape = legal.shape
+    value = np.broadcast_to(np.asarray(QUANTITIES[question.search.objective].read(cost)), shape)
+    limits = {"legal": np.full(shape, -1.0)}
+    limits |= {name: np.broadcast_to(np.asarray(excess, float), shape) for name, excess in cost.violations.items()}
+    for name, sense, limit in question.constraints:
+        over = np.asarray(QUANTITIES[name].read(cost)) - limit
+        limits[f"limit_{name}"] = np.broadcast_to(over if sense == "<=" else -over, shape)
+    return {
+        number: (float(value[i]), {name: float(excess[i]) for name, excess in limits.items()})
+        for i, number in enumerate(legal.tolist())
+    }
+
+
+def _illegal(objective: str) -> tuple[float, dict[str, float]]:
+    return NOTHING[QUANTITIES[objective].better], {"legal": 1.0}
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, value: float, constraints: dict[str, float]) -> dict[str, Any]:
+    for name, excess in constraints.items():
+        trial.set_constraint(name, excess)
+    study.tell(trial, value)
+    return {"params": trial.params, "values": [value], "constraints": constraints}
