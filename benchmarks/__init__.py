@@ -1,0 +1,1 @@
+"""What the product must be fast and small at, measured: `make bench`."""
