@@ -6,7 +6,7 @@ whole list. The same model called for one layout at a time says what the arrays 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter, process_time
 
@@ -78,20 +78,13 @@ def _rates(system: System, stack: Stack, training: Training, space: Space, start
 def _single(system: System, stack: Stack, training: Training, space: Space) -> float:
     """Layouts a CPU second when every layout is a call of its own."""
     rows = space.take(np.linspace(0, space.count - 1, SINGLE_CALLS).astype(np.int64))
-    alone = [rows.map(lambda values, row=row: int(values[row])) for row in range(SINGLE_CALLS)]
-    return SINGLE_CALLS / _cpu(lambda: [_one(system, stack, training, layout) for layout in alone])
-
-
-def _one(system: System, stack: Stack, training: Training, layout: Layout) -> None:
-    cost = training_step(system, stack, training, layout)
-    _ = cost.step_time, cost.memory.total, cost.energy.total, cost.feasible
+    start = process_time()
+    for row in range(SINGLE_CALLS):
+        alone = Layout(**{name: int(getattr(rows, name)[row]) for name in Layout.__dataclass_fields__})
+        cost = training_step(system, stack, training, alone)
+        _ = cost.step_time, cost.memory.total, cost.energy.total, cost.feasible
+    return SINGLE_CALLS / (process_time() - start)
 
 
 def _clocks() -> np.ndarray:
     return np.array([perf_counter(), process_time()])
-
-
-def _cpu(work: Callable[[], object]) -> float:
-    start = process_time()
-    work()
-    return process_time() - start

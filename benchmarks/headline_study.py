@@ -54,7 +54,7 @@ def measurements() -> Iterator[Measurement]:
     yield Measurement("headline_study.largest_other_process_peak", max(services, default=0.0), "byte", LIMIT)
 
 
-def _watch(run: subprocess.Popen[str], start: float) -> dict[int, tuple[str, float]]:
+def _watch(run: subprocess.Popen[bytes], start: float) -> dict[int, tuple[str, float]]:
     """Process -> its name and its peak, of the run and all its descendants, sampled until the run ends."""
     peaks: dict[int, tuple[str, float]] = {}
     while run.poll() is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -12,11 +12,7 @@ from time import perf_counter
 from benchmarks.measurement import Measurement
 
 ROUNDS = 9
-HELP = (
-    sys.executable,
-    "-c",
-    "import sys; sys.argv = ['sweep', '--help']; from sweep.cli import main; sys.exit(main())",
-)
+HELP = (sys.executable, "-c", "import sys; from sweep.cli import main; sys.exit(main())", "--help")
 NOTHING = (sys.executable, "-c", "pass")
 
 
@@ -30,8 +26,7 @@ def measurements() -> Iterator[Measurement]:
 
 def _seconds(command: tuple[str, ...]) -> tuple[float, float]:
     """Wall and CPU seconds of a command."""
-    start, before = perf_counter(), os.times()
+    start, before = perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall, after = perf_counter() - start, os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, used
+    wall, after = perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
