@@ -87,6 +87,11 @@ def _task_size(search: Search) -> int:
     return PRUNED_TASK if search.prune and search.rows in ("best", "top") else FULL_TASK
 
 
+def prunes_by_time(search: Search) -> bool:
+    """Whether a bound on the time decides that a layout cannot be kept."""
+    return search.prune and search.rows in ("best", "top") and search.objective in _FOLLOW_TIME
+
+
 def solve(task: Task) -> dict[str, Any]:
     """Search a task's grid points, write the rows to keep, and return the tally and the best row."""
     keep_freed_memory()
@@ -119,7 +124,7 @@ def search_points(question: Question, case: Case, first: int, last: int) -> tupl
         return kept.rows(), tally
     points = _that_fit(question, known, points, tally)
     floors = None
-    if search.rows in ("best", "top") and search.objective in _FOLLOW_TIME and len(points):
+    if prunes_by_time(search) and len(points):
         floors = time_floor(known, points)
         order = np.argsort(floors, kind="stable")
         points, floors = points[order], floors[order]

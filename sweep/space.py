@@ -178,7 +178,7 @@ def layout_space(problem: Problem, axes: Axes) -> Space:
     return _space(problem, axes)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _space(problem: Problem, axes: Axes) -> Space:
     choices = _degree_choices(problem, axes)
     dropped: dict[str, int] = {}

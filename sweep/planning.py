@@ -1,0 +1,152 @@
+"""What a study would run: its cases, their legal layouts, which rules drop the rest, and about how long it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.evaluate import evaluate_training
+from sweep.blocks import keep_freed_memory, prunes_by_time
+from sweep.bounds import memory_floor, time_floor
+from sweep.cases import Case, Question, Records, case_of, cases, records, round_size
+from sweep.designs import machine
+from sweep.space import BLOCK, Space
+from sweep.study import Study
+
+_START_S = 5.0  # Ray and the first task of each worker
+_CASE_S = 0.05  # of a case, however small
+_SAMPLE_POINTS = 1 << 13
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A case without its corners, formats and methods: one space of layouts."""
+
+    design: str
+    model: str
+    chips: int
+    ranks: int
+    points: int
+    layouts: int
+    times: int  # cases that search this space
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study would run."""
+
+    cases: int
+    layouts: int  # of all cases
+    combinations: int  # of all axes of all cases, legal or not
+    dropped: Mapping[str, int]
+    axes: Mapping[str, tuple[int, ...]]  # values that occur, over all spaces
+    spaces: Sequence[Planned]
+    seconds: float  # on `workers` workers
+    workers: int
+    notes: tuple[str, ...]
+
+    def as_object(self) -> dict[str, Any]:
+        """What --json prints."""
+        return {
+            "cases": self.cases,
+            "layouts": self.layouts,
+            "combinations": self.combinations,
+            "dropped": dict(self.dropped),
+            "axes": {name: list(values) for name, values in self.axes.items()},
+            "spaces": [{name: getattr(one, name) for name in Planned.__slots__} for one in self.spaces],
+            "seconds": self.seconds,
+            "workers": self.workers,
+            "notes": list(self.notes),
+        }
+
+
+def plan_study(study: Study, workers: int) -> Plan:
+    """List every space of a study and time a sample of the largest."""
+    keep_freed_memory()
+    question = Question(study.axes, study.search, study.constraints, study.seed)
+    listed, notes = _listed(study)
+    groups: dict[tuple[str, str, int], list[Case]] = {}
+    for case in listed:
+        groups.setdefault((case.design.label, case.model, case.chips), []).append(case)
+    spaces: list[Planned] = []
+    dropped: dict[str, int] = {}
+    axes: dict[str, set[int]] = {}
+    combinations = 0
+    largest: tuple[int, Case | None] = (0, None)
+    repeats = study.outer.trials if study.outer else 1
+    for (label, model, chips), group in groups.items():
+        known = records(question, group[0])
+        times = len(group) * repeats
+        _count(known.space, times, dropped, axes)
+        combinations += known.space.combinations * times
+        points = len(known.space.offsets) - 1
+        ranks = chips * known.system.chip.ranks_per_package
+        spaces.append(Planned(label, model, chips, ranks, points, known.space.count, times))
+        if points > largest[0]:
+            largest = (points, group[0])
+    seconds = _seconds(question, spaces, largest[1], workers)
+    return Plan(
+        cases=sum(one.times for one in spaces),
+        layouts=sum(one.layouts * one.times for one in spaces),
+        combinations=combinations,
+        dropped=dict(sorted(dropped.items(), key=lambda item: -item[1])),
+        axes={name: tuple(sorted(values)) for name, values in axes.items()},
+        spaces=spaces,
+        seconds=seconds,
+        workers=workers,
+        notes=notes,
+    )
+
+
+def _listed(study: Study) -> tuple[list[Case], tuple[str, ...]]:
+    """The cases of a study; with outer variables, one a design and workload that stands for all trials."""
+    if study.outer is None:
+        return cases(study)
+    found: list[Case] = []
+    for workload in study.workloads:
+        for design in study.designs:
+            unit = machine(design).unit_packages
+            sizes = [v.choices or (v.high,) for v in study.outer.variables if v.name == "chips"]
+            chips = round_size(int(max(sizes[0])) if sizes else max(design.chips), unit)
+            number_format = (design.number_formats or workload.number_formats)[0]
+            found.append(case_of(len(found), design, "nominal", workload, number_format, (chips, chips), "exact"))
+    return found, (*study.notes, "The largest size stands for every trial.")
+
+
+def _count(space: Space, times: int, dropped: dict[str, int], axes: dict[str, set[int]]) -> None:
+    for rule, count in space.dropped.items():
+        dropped[rule] = dropped.get(rule, 0) + count * times
+    for name, values in space.points.items():
+        axes.setdefault(name, set()).update(np.unique(values).tolist())
+
+
+def _seconds(question: Question, spaces: Sequence[Planned], largest: Case | None, workers: int) -> float:
+    """About how long the study takes, from a sample of its largest space."""
+    if largest is None:
+        return _START_S
+    if largest.method == "optuna":
+        return _START_S + 0.02 * question.search.trials * sum(one.times for one in spaces) / workers
+    known = records(question, largest)
+    _sample(question, known)  # once to warm up
+    per_point, per_layout = _sample(question, known)
+    if prunes_by_time(question.search):
+        work = sum((one.points * per_point + min(one.layouts, 2 * BLOCK) * per_layout) * one.times for one in spaces)
+    else:
+        work = sum(one.layouts * per_layout * one.times for one in spaces)
+    return _START_S + (work + _CASE_S * sum(one.times for one in spaces)) / workers
+
+
+def _sample(question: Question, known: Records) -> tuple[float, float]:
+    """Seconds to bound a grid point and to evaluate a layout."""
+    points = np.arange(min(_SAMPLE_POINTS, len(known.space.offsets) - 1))
+    began = time.perf_counter()
+    memory_floor(known, points, question.axes.zero_stage)
+    time_floor(known, points)
+    bounded = time.perf_counter()
+    count = min(BLOCK, known.space.count)
+    evaluate_training(known.system, known.stack, known.training, known.space.decode(0, count))
+    return (bounded - began) / len(points), (time.perf_counter() - bounded) / count
