@@ -65,6 +65,11 @@ class NothingFeasible(Exception):  # noqa: N818 - an answer, not an error
     """No design of a study satisfies its constraints. The message says which rule blocks and by how much."""
 
 
+def unique(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, in order; the values in them need not be hashable."""
+    return list({(one.file, one.key, one.sentence()): one for one in problems}.values())
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the nearest known ones, or all of them where few."""
     names = sorted(known)

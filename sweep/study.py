@@ -15,7 +15,7 @@ from typing import Any, Literal
 from model import units
 from sweep import catalogue
 from sweep.designs import Design, changed, dimension_of, machine
-from sweep.errors import InputError, Problem, nearest
+from sweep.errors import InputError, Problem, nearest, unique
 from sweep.space import Axes
 from sweep.study_schema import ROWS, OuterTable, RangeTable, StudyTable, bound, read
 
@@ -125,7 +125,7 @@ def parse(text: str, shown: str = "study", name: str = "study") -> Study:
     table, problems = read(shown, raw)
     if table is None:
         problems += _Checker(shown).names_of_raw(raw)
-        raise InputError(list(dict.fromkeys(problems)))
+        raise InputError(unique(problems))
     return _Checker(shown).study(table, text, name)
 
 

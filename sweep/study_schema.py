@@ -17,7 +17,7 @@ from model import units
 from model.chip import FORMATS
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES, SHORT
 from sweep.columns import QUANTITIES
-from sweep.errors import Problem, nearest
+from sweep.errors import Problem, nearest, unique
 from sweep.space import Axes, Degrees
 
 ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
@@ -269,7 +269,8 @@ def problem_of(file: str, error: ErrorDetails) -> Problem:
         return Problem(file, key, "missing; every study needs it" if len(location) == 1 else "missing")
     if kind == "value_error":
         return Problem(file, key, message.removeprefix("Value error, "))
-    rule = message.replace("Input should be", "must be").replace("String should", "must")
+    rule = message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
+    rule = rule.partition(" after validation")[0]
     return Problem(file, key, rule, error["input"])
 
 
@@ -279,4 +280,4 @@ def read(file: str, raw: dict[str, Any]) -> tuple[StudyTable | None, list[Proble
         return StudyTable.model_validate(raw), []
     except ValidationError as failure:
         problems = [problem_of(file, error) for error in failure.errors(include_url=False)]
-        return None, list(dict.fromkeys(problems))
+        return None, unique(problems)

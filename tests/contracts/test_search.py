@@ -1,0 +1,163 @@
+"""What a search keeps does not depend on how it is cut, ordered or pruned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.blocks import search_points
+from sweep.bounds import memory_floor, time_floor
+from sweep.cases import Case, Question, cases, records
+from sweep.keep import best, front
+from sweep.study import Search, Study, load, parse
+
+STUDY = """
+question = "small"
+chips = [{chips}]
+[[workloads]]
+model = "{model}"
+sequence = "4096 token"
+batch = {batch}
+[[designs]]
+system = "{system}"
+[layout]
+tensor_parallel = [1, 2, 8]
+context_parallel = [1, 2]
+virtual_stages = {{ max = 3 }}
+micro_batch = [1, 2]
+expert_tensor_parallel = [1, 2]
+schedule = ["1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe"]
+"""
+MACHINES = [
+    ("cloudmatrix-384", "qwen3-235b-a22b", 384, 768),
+    ("gb200-nvl72", "llama-3-70b", 72, 144),
+    ("dgx-h800", "deepseek-v2", 64, 128),
+    ("hgx-h20", "llama-3-8b", 16, 64),
+]
+
+
+def small(system: str, model: str, chips: int, batch: int) -> tuple[Study, Case]:
+    study = parse(STUDY.format(system=system, model=model, chips=chips, batch=batch))
+    return study, cases(study)[0][0]
+
+
+def question(study: Study, **changes: object) -> Question:
+    return Question(study.axes, replace(study.search, **changes), study.constraints, study.seed)
+
+
+def kept(asked: Question, case: Case, cuts: int = 1) -> dict[str, np.ndarray]:
+    """The rows kept of a case searched in this many pieces."""
+    from sweep.keep import merged, select
+
+    points = len(records(asked, case).space.offsets) - 1
+    edges = np.linspace(0, points, cuts + 1).astype(int)
+    parts = [search_points(asked, case, int(a), int(b))[0] for a, b in pairwise(edges)]
+    rows = merged([part for part in parts if part is not None])
+    chosen = select(asked.search, rows)
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert np.array_equal(one[name], other[name]), name
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
+@pytest.mark.parametrize("objective", ["tokens_per_s", "mfu", "energy_per_token_j"])
+def test_pruning_loses_no_row(machine: tuple[str, str, int, int], objective: str) -> None:
+    """The best layouts found with bounds are those found by looking at every layout, bit for bit."""
+    study, case = small(*machine)
+    pruned = question(study, rows="top", top=20, objective=objective)
+    whole = question(study, rows="top", top=20, objective=objective, prune=False)
+    same(kept(pruned, case), kept(whole, case))
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
+def test_no_layout_is_below_the_bounds_of_its_point(machine: tuple[str, str, int, int]) -> None:
+    """Bounds of memory and time hold for every layout of a sample of grid points."""
+    from model.evaluate import evaluate_training
+
+    study, case = small(*machine)
+    asked = question(study)
+    known = records(asked, case)
+    count = len(known.space.offsets) - 1
+    points = np.unique(np.random.default_rng(0).integers(0, count, 300))
+    memory = memory_floor(known, points, study.axes.zero_stage)
+    time = time_floor(known, points)
+    sizes = known.space.offsets[points + 1] - known.space.offsets[points]
+    _, layouts = known.space.of_points(points)
+    cost = evaluate_training(known.system, known.stack, known.training, layouts)
+    assert (cost.memory.total >= np.repeat(memory, sizes)).all()
+    assert (cost.step_time >= np.repeat(time, sizes)).all()
+
+
+@pytest.mark.parametrize("rows", ["best", "top", "pareto", "feasible"])
+def test_pieces_give_what_the_whole_gives(rows: str) -> None:
+    """A case searched in pieces keeps the rows of the case searched at once."""
+    study, case = small(*MACHINES[3])
+    asked = question(study, rows=rows, top=7 if rows == "top" else 1, pareto=("tokens_per_s", "hbm_used_bytes"))
+    whole = kept(asked, case)
+    for cuts in (2, 5):
+        same(whole, kept(asked, case, cuts))
+
+
+def test_all_rows_are_all_legal_layouts() -> None:
+    """rows = "all" keeps infeasible layouts too, each with its excess over HBM."""
+    study, case = small(*MACHINES[3])
+    rows = kept(question(study, rows="all"), case)
+    assert len(rows["layout_id"]) == records(question(study), case).space.count
+    over = rows["violation_hbm_bytes"] > 0
+    assert over.any()
+    assert np.array_equal(rows["feasible"], ~over)
+
+
+def test_a_constraint_is_a_named_violation() -> None:
+    """A bound of the study is kept as an excess in its own unit, and decides what is feasible."""
+    study, case = small(*MACHINES[3])
+    free = kept(question(study), case)
+    limit = float(free["hbm_used_bytes"][0]) * 0.9
+    bound = replace(question(study), constraints=(("hbm_used_bytes", "<=", limit),))
+    rows = kept(bound, case)
+    assert rows["hbm_used_bytes"][0] <= limit
+    assert np.allclose(rows["violation_limit_hbm_used_bytes"], rows["hbm_used_bytes"] - limit)
+
+
+values = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60)
+
+
+@settings(deadline=None)
+@given(values)
+def test_the_front_is_what_nothing_beats(rows: list[tuple[int, int, int]]) -> None:
+    """A row is on the front iff no other is as good everywhere and better somewhere, or equal with a lower number."""
+    points, numbers = np.array(rows, float), np.arange(len(rows))
+    expected = [
+        i for i, own in enumerate(rows)
+        if not any(all(a <= b for a, b in zip(other, own, strict=True)) and (other != own or j < i)
+                   for j, other in enumerate(rows) if j != i)
+    ]  # fmt: skip
+    assert sorted(front(points, numbers).tolist()) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(1, 10))
+def test_equal_values_go_by_their_number(given_values: list[int], top: int) -> None:
+    """The best K are the first K of all rows sorted by value, then number."""
+    numbers = np.random.default_rng(len(given_values)).permutation(len(given_values))
+    chosen = best(np.array(given_values, float), numbers, top)
+    order = sorted(range(len(given_values)), key=lambda i: (given_values[i], numbers[i]))
+    assert chosen.tolist() == order[:top]
+
+
+def test_the_shipped_studies_are_read() -> None:
+    """Every study of the repository passes its checks."""
+    files = sorted((Path(__file__).parents[2] / "studies").glob("*.toml"))
+    assert files
+    for file in files:
+        assert isinstance(load(file).search, Search)

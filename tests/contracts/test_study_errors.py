@@ -1,0 +1,170 @@
+"""A study file with mistakes is refused with every mistake named: file, key, rule, value, remedy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import InputError
+from sweep.study import load, parse, round_batch
+
+GOOD = """
+question = "which?"
+chips = [16]
+[[workloads]]
+model = "llama-3-8b"
+sequence = "8192 token"
+batch = 128
+[[designs]]
+system = "hgx-h20"
+"""
+
+
+def problems(text: str) -> dict[str, str]:
+    """Key -> sentence of every problem of a study."""
+    with pytest.raises(InputError) as caught:
+        parse(text, "study.toml")
+    assert all(problem.file == "study.toml" for problem in caught.value.problems)
+    return {problem.key: problem.sentence() for problem in caught.value.problems}
+
+
+def test_a_good_study_is_read() -> None:
+    """The smallest study needs a question, a size, a workload and a design."""
+    study = parse(GOOD)
+    assert study.designs[0].label == "hgx-h20"
+    assert study.designs[0].stack
+    assert study.workloads[0].batch == 128
+    assert study.search.rows == "best"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key", "words"),
+    [
+        ('sequence = "8192 token"', "sequence = 8192", "workloads[0].sequence", "needs a unit, as in '4096 token'"),
+        ('"8192 token"', '"8192 s"', "workloads[0].sequence", "is in s; expected token"),
+        ('"8192 token"', '"8192 tokes"', "workloads[0].sequence", "unknown unit 'tokes'"),
+        ("batch = 128", "batch = 0", "workloads[0].batch", "at least one sequence"),
+        ("batch = 128", "batch = 1.5", "workloads[0].batch", "neither a number of sequences nor tokens"),
+        ('question = "which?"', "", "question", "missing"),
+        ("chips = [16]", "chips = []", "chips", "at least 1 item"),
+        ("chips = [16]", "chips = [-16]", "chips[0]", "greater than 0"),
+        ("chips = [16]", 'chips = ["16"]', "chips[0]", "must be a valid integer"),
+        ("chips = [16]", "", "designs[0].chips", "give chips = [...] here or at the top"),
+        ("chips = [16]", "chips = [16]\nsede = 1", "sede", "did you mean 'seed'?"),
+        ("chips = [16]", "chips = [16]\nseed = -1", "seed", "greater than or equal to 0"),
+        ("batch = 128", "batch = 128\ncontxt = 3", "workloads[0].contxt", "unknown key"),
+        ('"llama-3-8b"', '"llama-3-8"', "workloads[0].model", "did you mean 'llama-3-8b'"),
+        ('"hgx-h20"', '"hgx-h2"', "designs[0].system", "did you mean 'hgx-h20'"),
+        ('"hgx-h20"', '"hgx-h20"\nstack = "megatron"', "designs[0].stack", "no stack of this name"),
+        ('"hgx-h20"', '"hgx-h20"\nnumber_format = "fp7"', "designs[0].number_format", "did you mean"),
+        ('"hgx-h20"', '"hgx-h20"\npower_cap = 400', "designs[0].power_cap", "needs a unit, as in '700 W'"),
+        (
+            '"hgx-h20"', '"hgx-h20"\nchange = { "chip.hbm_bandwith" = "4 TB/s" }',
+            'designs[0].change."chip.hbm_bandwith"', "did you mean 'chip.hbm_bandwidth'",
+        ),
+        (
+            '"hgx-h20"', '"hgx-h20"\nchange = { "chip.hbm_bandwidth" = "4 TB" }',
+            'designs[0].change."chip.hbm_bandwidth"', "is in byte; expected byte/s",
+        ),
+        (
+            '"hgx-h20"', '"hgx-h20"\nchange = { "tiers.nowhere.bandwidth" = "4 TB/s" }',
+            'designs[0].change."tiers.nowhere.bandwidth"', "not one of the machine's",
+        ),
+    ],
+)  # fmt: skip
+def test_each_mistake_is_named(before: str, after: str, key: str, words: str) -> None:
+    """A mistake gives one problem at its own key, whose sentence says the rule or the remedy."""
+    assert before in GOOD
+    found = problems(GOOD.replace(before, after, 1))
+    assert list(found) == [key]
+    assert words in found[key]
+
+
+@pytest.mark.parametrize(
+    ("addition", "key", "words"),
+    [
+        ("[layout]\ntp = 8", "layout.tp", "write 'tensor_parallel'"),
+        ("[layout]\ntensor_parallel = { most = 8 }", "layout.tensor_parallel", "bounds { min = 1, max = 16 }"),
+        ("[layout]\ntensor_parallel = [0]", "layout.tensor_parallel", "positive whole numbers"),
+        ("[layout]\nzero_stage = 4", "layout.zero_stage", "ZeRO stages 0 to 3"),
+        ("[layout]\nschedule = '1f2b'", "layout.schedule", "did you mean '1f1b'"),
+        ("[layout]\nrecompute = ['norms']", "layout.recompute", "did you mean 'norm'"),
+        ("[layout]\nsequence_parallel = 1", "layout.sequence_parallel", "true, false"),
+        ("[search]\nrows = 'top:0'", "search.rows", "'top:20'"),
+        ("[search]\nrows = 'pareto'", "search.pareto", "at least two quantities"),
+        ("[search]\nobjective = 'tokens'", "search.objective", "did you mean 'tokens_per_s'"),
+        ("[search]\nmethod = 'magic'", "search.method", "'exact'"),
+        ("[constraints]\npower = '<= 1 MW'", "constraints.power", "did you mean 'power_w'"),
+        ("[constraints]\npower_w = '1 MW'", "constraints.power_w", "as in '<= 700 W'"),
+        ("[constraints]\npower_w = '<= 1 MB'", "constraints.power_w", "is in byte; expected W"),
+        ("[outer]\ntrials = 0\nvariables = { chips = [8] }", "outer.trials", "greater than 0"),
+        ("[outer]\ntrials = 4\nvariables = { chip = [8] }", 'outer.variables."chip"', "not a number that a study"),
+        (
+            "[outer]\ntrials = 4\nvariables = { chips = { low = 64, high = 8 } }",
+            "outer.variables.chips", "low must be below high",
+        ),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_an_optional_table_is_named(addition: str, key: str, words: str) -> None:
+    """Tables that a study may leave out are checked as strictly."""
+    found = problems(GOOD + addition)
+    assert list(found) == [key]
+    assert words in found[key]
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    """Unknown names, wrong units and unknown keys come in one report, each with its key."""
+    wrong = GOOD.replace("8192 token", "8192").replace("hgx-h20", "hgx-h2").replace("chips", "chps")
+    found = problems(wrong)
+    assert {"workloads[0].sequence", "designs[0].system", "chps"} <= set(found)
+
+
+def test_labels_differ_and_the_reference_is_one_of_them() -> None:
+    """Two designs of one system need labels, and the reference names a label."""
+    found = problems('reference = "H200"\n' + GOOD + '[[designs]]\nsystem = "hgx-h20"\n')
+    assert set(found) == {"designs[1].label", "reference"}
+
+
+def test_the_command_line_reports_without_a_traceback(tmp_path: Path) -> None:
+    """Bad input ends with code 2, a report on standard error, and nothing on standard output."""
+    file = tmp_path / "bad.toml"
+    file.write_text(GOOD.replace("batch = 128", "batch = 128\ncontxt = 3").replace("llama-3-8b", "lama"))
+    for command in ("run", "plan"):
+        done = subprocess.run(
+            [sys.executable, "-m", "sweep.cli", command, str(file)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        assert f"{file}: 2 problems" in done.stderr
+        assert "workloads[0].contxt" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "no-such-study.toml"], ["nonsense"], ["digest", "nowhere"]])
+def test_bad_usage_ends_with_code_2(arguments: list[str]) -> None:
+    """A missing file, a missing argument and an unknown command are bad input too."""
+    done = subprocess.run([sys.executable, "-m", "sweep.cli", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr or done.stdout
+
+
+def test_a_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
+    """A syntax error names its line."""
+    file = tmp_path / "torn.toml"
+    file.write_text('question = "a\n')
+    with pytest.raises(InputError, match="line 1"):
+        load(file)
+
+
+def test_a_batch_in_tokens_is_rounded_and_said() -> None:
+    """Tokens become a number of sequences that many degrees divide, and the study says which."""
+    study = parse(GOOD.replace("batch = 128", 'batch = "16 Mtoken"'))
+    assert study.workloads[0].batch == 1920
+    assert any("1920 sequences" in note for note in study.notes)
+    assert round_batch(2048.3) == 2048
+    assert round_batch(0.2) == 1
+    assert round_batch(11) == 11
