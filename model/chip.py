@@ -16,19 +16,22 @@ class NumberFormat:
 
     name: str
     input_bytes: float
-    quantised: bool  # inputs are cast from 16-bit tensors on the fly
+    cast_bytes: float  # HBM bytes to quantise an element of a 16-bit tensor; 0: not quantised
     peak: str  # which peak of the chip it runs at: "bf16", "fp8", "fp4", "int8"
 
 
 FORMATS: dict[str, NumberFormat] = {
     f.name: f
     for f in (
-        NumberFormat("bf16", 2.0, False, "bf16"),
-        NumberFormat("fp16", 2.0, False, "bf16"),
-        NumberFormat("fp8", 1.0, True, "fp8"),
-        NumberFormat("mxfp8", 1.0 + 1 / 32, True, "fp8"),
-        NumberFormat("nvfp4", 0.5 + 1 / 16, True, "fp4"),
-        NumberFormat("int8", 1.0, True, "int8"),
+        NumberFormat("bf16", 2.0, 0.0, "bf16"),
+        NumberFormat("fp16", 2.0, 0.0, "bf16"),
+        # read 16 bits, write a byte; per-tensor scales are known beforehand or found in the producing kernel
+        NumberFormat("fp8", 1.0, 3.0, "fp8"),
+        # a row-wise and a column-wise copy with block scales and their swizzle
+        NumberFormat("mxfp8", 1.0 + 1 / 32, 5.0, "fp8"),
+        # as mxfp8, after a Hadamard transform and a second pass for the tensor's maximum
+        NumberFormat("nvfp4", 0.5 + 1 / 16, 8.0, "fp4"),
+        NumberFormat("int8", 1.0, 3.0, "int8"),
     )
 }
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from model.architecture import Architecture
 from model.collective import collective, place
 from model.layout import Layout
 from model.stack import Stack
@@ -20,6 +19,7 @@ from model.stages import mean_stage_weights
 from model.system import System
 from model.vector import vector
 from model.work import SILENCE, Traffic
+from model.workload import Training
 
 DATA_KEYS = (
     "tensor_parallel",
@@ -54,8 +54,9 @@ class DataCost:
         return DataCost(*(np.broadcast_to(getattr(self, name), shape)[index] for name in DataCost.__dataclass_fields__))
 
 
-def data_cost(system: System, stack: Stack, model: Architecture, layout: Layout) -> DataCost:
+def data_cost(system: System, stack: Stack, training: Training, layout: Layout) -> DataCost:
     """Collectives and optimizer of every layout; depends on DATA_KEYS only."""
+    model = training.architecture
     weights = mean_stage_weights(model, layout)
     t, p = np.asarray(layout.tensor_parallel, float), np.asarray(layout.pipeline_parallel, float)
     replicas = np.asarray(layout.data_parallel, float) * layout.context_parallel
@@ -78,6 +79,10 @@ def data_cost(system: System, stack: Stack, model: Architecture, layout: Layout)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
         updated = updated + elements / np.where(sharded, count, 1.0)
         local = local + elements
+    if training.frozen_weights:
+        still = np.zeros(np.shape(updated))
+        fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
+        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still)
     optimizer = vector(system.chip, updated * _OPTIMIZER_BYTES, 12) + vector(system.chip, local * _NORM_BYTES, 6)
     return DataCost(
         scatter.seconds, gather.seconds, reduce_.seconds, optimizer.seconds,

@@ -42,5 +42,5 @@ def evaluate_training(system: System, stack: Stack, training: Training, layout: 
     first, place = distinct(layout, LAYER_KEYS)
     local = local_costs(system, stack, training, layout.take(first)).take(place, first.shape)
     first, place = distinct(layout, DATA_KEYS)
-    data = data_cost(system, stack, training.architecture, layout.take(first)).take(place, first.shape)
+    data = data_cost(system, stack, training, layout.take(first)).take(place, first.shape)
     return assemble(system, stack, training, layout, local, data)

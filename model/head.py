@@ -15,7 +15,7 @@ from model.modules import Shard
 from model.stack import Stack
 from model.system import System
 from model.vector import vector
-from model.work import Work
+from model.work import NOTHING, Work
 from model.workload import Training
 
 
@@ -46,6 +46,7 @@ def end_cost(system: System, stack: Stack, training: Training, layout: Layout, l
     shard = Shard.of(training, layout)
     vocabulary = model.vocabulary / shard.tensor
     forward, inputs, weights = linear(chip, "bf16", shard.tokens, vocabulary, model.hidden)
+    weights = NOTHING if training.frozen_weights else weights
     loss = vector(chip, shard.tokens * vocabulary * stack.loss_bytes_per_logit, 4).times(0.5)
     embedding = vector(chip, 6.0 * shard.tokens * model.hidden, 2)
     slow = stack.compute_slowdown

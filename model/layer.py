@@ -162,7 +162,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     """Cost of one layer (dense, or a mixture of experts) for every layout."""
     model, chip = training.architecture, without_cores(system.chip, stack.reserved_cores)
     shard = Shard.of(training, layout)
-    rank = Rank(chip, stack, training.number_format)
+    rank = Rank(chip, stack, training.number_format, training.frozen_weights)
     halves = attention(rank, model, shard)
     inner = (
         mixture(rank, model, shard, training.expert_imbalance) if mixture_layer else feed_forward(rank, model, shard)

@@ -24,7 +24,7 @@ _WEIGHT_BYTES = 2.0
 _WORKING_COPIES = 8.0  # 16-bit tensors of T x h alive inside a layer
 
 
-def _states(stack: Stack, layout: Layout, weights: StageWeights) -> tuple[Any, Any, Any]:
+def _states(stack: Stack, layout: Layout, weights: StageWeights, frozen: bool) -> tuple[Any, Any, Any]:
     """Bytes of weights, gradients and optimizer state of a stage."""
     zero = np.asarray(layout.zero_stage)
     copies = weight_copies(layout.schedule)
@@ -37,6 +37,8 @@ def _states(stack: Stack, layout: Layout, weights: StageWeights) -> tuple[Any, A
     optimizer: Any = 0.0
     for elements, replicas in groups:
         held = held + copies * _WEIGHT_BYTES * elements / np.where(zero >= 3, replicas, 1.0)
+        if frozen:
+            continue
         gradients = gradients + copies * stack.gradient_bytes * elements / np.where(zero >= 2, replicas, 1.0)
         optimizer = optimizer + stack.optimizer_bytes * elements / np.where(zero >= 1, replicas, 1.0)
     return held, gradients, optimizer
@@ -72,8 +74,12 @@ def memory(
     last_saved = last_saved + extra * np.where(single, 1.0, flying_last)
     first_saved = np.where(single, last_saved, first_saved)
     logits = ends.logits_bytes * (1.0 + model.mtp_layers)
-    first = (*_states(stack, layout, first_weights), first_saved, np.where(single, logits, 0.0))
-    last = (*_states(stack, layout, last_weights), last_saved, logits)
+    first = (
+        *_states(stack, layout, first_weights, training.frozen_weights),
+        first_saved,
+        np.where(single, logits, 0.0),
+    )
+    last = (*_states(stack, layout, last_weights, training.frozen_weights), last_saved, logits)
     total_first, total_last = sum(first[1:], first[0]), sum(last[1:], last[0])
     fuller = total_first >= total_last
     held, gradients, optimizer, saved, written = (np.where(fuller, a, b) for a, b in zip(first, last, strict=True))

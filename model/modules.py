@@ -82,11 +82,19 @@ class Rank:
     chip: Chip
     stack: Stack
     number_format: str
+    frozen: bool = False  # no weight gradients
 
     @property
     def quantised(self) -> bool:
         """Whether the layers' matmuls take 8- or 4-bit inputs."""
-        return FORMATS[self.number_format].quantised
+        return FORMATS[self.number_format].cast_bytes > 0
+
+    def cast(self, elements: Any) -> Work:
+        """Quantising the inputs of linear layers, unless the producing kernel does it."""
+        bytes_each = FORMATS[self.number_format].cast_bytes
+        if not bytes_each or self.stack.cast_fused:
+            return NOTHING
+        return vector(self.chip, bytes_each * elements, 1)
 
     @property
     def input_bytes(self) -> float:
@@ -98,8 +106,9 @@ class Rank:
         forward, backward, weight = NOTHING, NOTHING, np.asarray(0.0)
         for rows, n, k in shapes:
             ahead, inputs, weights = linear(self.chip, self.number_format, rows, n, k, batch)
-            forward, backward = forward + ahead, backward + inputs + weights
-            weight = weight + weights.seconds
+            forward, backward = forward + ahead, backward + inputs
+            if not self.frozen:
+                backward, weight = backward + weights, weight + weights.seconds
         return forward, backward, weight
 
 
@@ -107,18 +116,17 @@ def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[
     """The layer's norms, and its residual additions with their dropouts.
 
     A norm moves 4 bytes an element forward and 8 backward; a residual reads two and writes one (6 for both fused with
-    the norm's read), 14 with dropout and its masks. 8- and 4-bit inputs are quantised on the fly unless fused: 2 bytes
-    read, one row-wise and one column-wise copy written.
+    the norm's read), 14 with dropout and its masks. In 8 and 4 bits the norms' outputs, and in the backward the
+    gradients of the two residual branches, are quantised.
     """
     elements = shard.tokens * model.hidden * shard.token_share
     count = model.norms_per_layer
     residual, launches = (14.0, 4) if model.dropout else (6.0, 2)
-    cast = 6.0 if rank.quantised and not rank.stack.cast_fused else 0.0
-    forward = vector(rank.chip, (4.0 * count + cast) * elements, count)
+    forward = vector(rank.chip, 4.0 * count * elements, count) + rank.cast(2.0 * elements)
     norm = Module(
         "norm",
         forward,
-        vector(rank.chip, (8.0 * count + cast) * elements, count + 2),
+        vector(rank.chip, 8.0 * count * elements, count + 2) + rank.cast(2.0 * elements),
         kept_bytes=2.0 * count * elements,
         saved_bytes=rank.input_bytes * count * elements,
         redo=forward,
@@ -144,10 +152,13 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
         keys = mean_keys(shard.sequence, model.window, model.full_attention_every)
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
         rotary = vector(rank.chip, (9.0 if model.latent else 4.0) * shard.tokens * packed, 4 if model.latent else 2)
-        forward = fused_attention(rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
-        backward = fused_attention(rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring, backward=True)
+        speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
+        parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
+        forward = fused_attention(*parts).slower(speed)
+        backward = fused_attention(*parts, backward=True).slower(speed)
+        cast, cast_back = rank.cast(shard.tokens * output), rank.cast(shard.tokens * packed)
         return Module(
-            "attention", forward + rotary, backward + rotary.times(1.2), kept_bytes=kept, redo=forward,
+            "attention", forward + rotary + cast, backward + rotary.times(1.2) + cast_back, kept_bytes=kept, redo=forward,
             saved_bytes=4.0 * shard.tokens * heads, recompute=("core_attention",),
         )  # fmt: skip
     forward = unfused_attention(rank.chip, shard.sequences, queries, shard.sequence, heads, sizes, model.dropout)
@@ -225,15 +236,15 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     inputs = (model.matrices - 1) * local
     forward, backward, weight = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
     ahead, back = _activation_bytes(model)
-    cast = 3.0 if rank.quantised and not rank.stack.cast_fused else 0.0
-    activate = vector(rank.chip, shard.tokens * local * (ahead + cast), 1)
+    activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
+    deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
             recompute=(recompute,), weight_gradient_s=weight,
         ),
         Module(
-            "activation", activate, vector(rank.chip, shard.tokens * local * (back + cast), 1),
+            "activation", activate, deactivate,
             saved_bytes=2.0 * shard.tokens * local, redo=activate, recompute=("activation", recompute),
         ),
     )  # fmt: skip
@@ -264,6 +275,8 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     activate = vector(chip, rows * width * ahead, 1)
     moved = 8.0 * rows * model.hidden * stack.permute_passes
     permute = gather(chip, moved, 4)
+    forward = forward + rank.cast(rows * (model.hidden + width))
+    backward = backward + rank.cast(rows * (model.hidden + inputs))
     return (
         Module(
             "experts", forward, backward, saved_bytes=rows * (rank.input_bytes * model.hidden + 2.0 * inputs),

@@ -21,6 +21,8 @@ class Stack:
     year: int = 2024
     # kernels
     fused_attention: bool = True  # flash attention; False: batched matmuls, softmax and dropout on the scores
+    attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
+    window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
     loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
     cast_fused: bool = False  # quantisation for 8- and 4-bit matmuls fused into the producing kernels
@@ -45,6 +47,7 @@ class Stack:
     expert_overlap: float = 0.0  # share of dispatch and combine hidden behind the other microbatch
     # pipeline
     pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
+    transfer_sync_s: float = 0.0  # device synchronisation after an exchange between stages
     scatter_gather: bool = True  # without SP: send 1/t and gather inside the tensor group
     balanced_stages: bool = False  # custom stage layout that evens out embedding, head and MTP
     # data parallel
@@ -60,6 +63,7 @@ class Stack:
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
+    interleaves: bool = True  # the number of model chunks is tuned with the pipeline
     zero_stage: int = 1
     dropout: bool = False
     schedule: str = "1f1b"

@@ -122,8 +122,8 @@ def _transfer_seconds(system: System, stack: Stack, training: Training, layout: 
     sent = 2.0 * tokens * training.architecture.hidden / np.where(shared, t, 1.0)
     inside = t * layout.context_parallel
     stride = np.where(np.asarray(layout.rank_order) == 0, inside * layout.data_parallel, inside)
-    seconds = transfer(system, sent, stride).seconds + ends.boundary_gather_s
-    return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds * stack.pipeline_exposed, 0.0)
+    seconds = (transfer(system, sent, stride).seconds + ends.boundary_gather_s) * stack.pipeline_exposed
+    return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds + stack.transfer_sync_s, 0.0)
 
 
 def _times(
@@ -220,5 +220,5 @@ def training_step(system: System, stack: Stack, training: Training, layout: Layo
     Raises KeyError where the chip does not run the workload's number format (see Chip.supports).
     """
     local = local_costs(system, stack, training, layout)
-    data = data_cost(system, stack, training.architecture, layout)
+    data = data_cost(system, stack, training, layout)
     return assemble(system, stack, training, layout, local, data)

@@ -15,3 +15,4 @@ class Training:
     sequence: int
     number_format: str = "bf16"  # of the matmuls of the layers; a name in model.chip.FORMATS
     expert_imbalance: float = 1.0  # rows of the busiest expert rank over the mean
+    frozen_weights: bool = False  # low-rank adapters: no weight gradients, gradient traffic or optimizer state

@@ -20,13 +20,13 @@ from model.layout import SHORT, Layout, recompute_names
 from model.stack import Stack
 from model.system import System
 from sweep import catalogue
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, networked, question
+from sweep.published import CHIP_SYSTEMS, InexpressibleError, measured_step_seconds, networked, question
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
 
-# A run that was published did fit. Where the source does not say what it recomputed, nothing is recomputed unless
-# the predicted memory passes this multiple of the chip's.
-FITS_WITHIN = 1.25
+# A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing is
+# recomputed unless the predicted memory passes this multiple of the chip's.
+FITS_WITHIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Prediction:
     stack: str | None
     reason: str | None
     grade: str | None = None
+    measured_how: str | None = None
     chosen: str | None = None  # what the source leaves open, as the model filled it
     rules: tuple[str, ...] = ()  # flags of the case that changed the stack
     parts: Mapping[str, float] | None = None
@@ -96,10 +97,18 @@ def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
     framework = str(software.get("framework") or "other")
     year = software.get("year") or _year(software.get("release"))
     names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
-    if not names:
-        names = catalogue.stacks_of("other", year) or catalogue.stacks_of("other")
-    name = names[0]
+    name = names[0] if names else _nearest_stack(case)
     return name, catalogue.stack(name)
+
+
+def _nearest_stack(case: Mapping[str, Any]) -> str:
+    """For an unknown framework: fully sharded data parallelism if the case says so, else what its chip runs."""
+    if case.get("zero_stage") == 3 or case.get("fsdp") not in (None, 0, "0", False, ""):
+        return "fms-fsdp"
+    system = CHIP_SYSTEMS.get(str(case.get("chip")))
+    if system is None or system not in catalogue.names("systems"):
+        raise InexpressibleError(f"chip {case.get('chip')!r} is not in the catalogue")
+    return catalogue.default_stack(system)
 
 
 def _year(release: str | None) -> int | None:
@@ -120,14 +129,12 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures."""
-    measured = (case.get("target") or {}).get("step_time_s")
     blank = Prediction(
-        str(case.get("id")), group_of(case), "step_time_s", measured, None, None, None, None, case.get("grade")
+        str(case.get("id")), group_of(case), "step_time_s", None, None, None, None, None, case.get("grade")
     )
-    if measured is None:
-        return [replace(blank, reason="no step time can be derived from what was published")]
     try:
-        return _predicted(case, blank)
+        measured, how = measured_step_seconds(case)
+        return _predicted(case, replace(blank, measured=measured, measured_how=how))
     except InexpressibleError as reason:
         return [replace(blank, reason=str(reason))]
 
