@@ -53,4 +53,4 @@ def test_a_layout_has_one_number_of_everything(case: Case) -> None:
     assert np.isfinite(cost.tokens_per_second).all()
     assert np.isfinite(cost.power).all()
     assert np.isfinite(cost.energy_per_token).all()
-    assert (cost.model_flops_utilisation < 1.0).all()
+    assert (cost.model_flops_utilisation > 0).all()
