@@ -1,0 +1,165 @@
+"""The same rows for any number of workers, and after being killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+name = "resumed"
+question = "Do interruptions change a row?"
+chips = [64, 128, 256, 384, 512, 768]
+[[workloads]]
+model = "deepseek-v3"
+sequence = "4096 token"
+batch = 3840
+[[designs]]
+system = "hgx-h20"
+[[designs]]
+system = "dgx-h800"
+[layout]
+context_parallel = [1, 2, 4]
+micro_batch = [1, 2]
+[search]
+rows = "top:10"
+"""
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short name: sockets of Ray lie in it, and the length of their paths is limited."""
+    folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(folder: Path, out: str, workers: int, text: str = STUDY) -> subprocess.Popen[str]:
+    file = folder / "study.toml"
+    file.write_text(text)
+    command = [sys.executable, "-m", "sweep.cli", "run", str(file), "--out", str(folder / out)]
+    return subprocess.Popen(
+        [*command, "--workers", str(workers), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, str]:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    found: dict[str, str] = json.loads(output)
+    return found
+
+
+def cases_done(folder: Path) -> int:
+    manifests = list(folder.glob("*/manifest.jsonl"))
+    return sum(manifest.read_text().count('"done": "case"') for manifest in manifests)
+
+
+def wait_for(condition: object, process: subprocess.Popen[str], limit_s: float = 120.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "the run ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_killed_resumed_and_other_workers_give_the_same_rows(short_folder: Path) -> None:
+    """Two workers; one worker killed outright with a torn manifest, then continued; and no Ray at all: one digest."""
+    undisturbed = finish(start(short_folder, "a", workers=2))
+
+    process = start(short_folder, "b", workers=1)
+    wait_for(lambda: cases_done(short_folder / "b") >= 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (manifest,) = (short_folder / "b").glob("*/manifest.jsonl")
+    done = cases_done(short_folder / "b")
+    assert '"done": "run"' not in manifest.read_text()
+    with manifest.open("a") as file:
+        file.write('{"done": "case", "case": 9')  # what a crash in mid-line leaves
+    stray = manifest.parent / "designs" / "_case-000009.parquet-1"
+    stray.write_bytes(b"half a part")
+
+    resumed = finish(start(short_folder, "b", workers=1))
+    assert cases_done(short_folder / "b") == 12 > done
+    assert not stray.exists()
+    without_ray = finish(start(short_folder, "c", workers=0))
+    assert resumed["digest"] == undisturbed["digest"] == without_ray["digest"]
+    assert Path(resumed["run"]).name == Path(undisturbed["run"]).name
+
+    def rows(found: dict[str, str]) -> list[bytes]:
+        return [part.read_bytes() for part in sorted(Path(found["run"], "designs").iterdir())]
+
+    assert rows(resumed) == rows(undisturbed) == rows(without_ray)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_run_that_goes_on(short_folder: Path) -> None:
+    """An interrupt ends with code 130 and no traceback; the same command finishes, doing only the rest."""
+    process = start(short_folder, "a", workers=0)
+    wait_for(lambda: cases_done(short_folder / "a") >= 1, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "the same command goes on" in errors
+    assert finish(start(short_folder, "a", workers=0))["answer"]
+
+
+def test_large_cases_are_cut_and_joined(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case searched as many tasks leaves the rows of a case searched as one, and no candidate parts."""
+    from sweep import blocks
+    from sweep.running import run_study
+    from sweep.study import parse
+
+    text = STUDY.replace("[64, 128, 256, 384, 512, 768]", "[64]").replace('rows = "top:10"', 'rows = "{rows}"')
+    text = text.replace("{rows}", "pareto") + 'pareto = ["tokens_per_s", "power_w", "hbm_used_bytes"]\nprune = false\n'
+    whole = run_study(parse(text), short_folder / "whole", workers=0)
+    monkeypatch.setattr(blocks, "FULL_TASK", 9000)
+    pieces = run_study(parse(text), short_folder / "pieces", workers=0)
+    assert pieces.digest == whole.digest
+    assert pieces.answer.rows == whole.answer.rows
+    assert not list((pieces.path / "_candidates").iterdir())
+    lines = (pieces.path / "manifest.jsonl").read_text().splitlines()
+    assert sum('"done": "step"' in line for line in lines) > 5
+
+
+def test_a_run_cut_into_tasks_goes_on_between_them(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between the tasks of one case, a run continues with the tasks that are missing."""
+    from sweep import blocks, scheduler
+    from sweep.running import run_study
+    from sweep.study import parse
+
+    text = STUDY.replace("[64, 128, 256, 384, 512, 768]", "[64]") + "prune = false\n"
+    whole = run_study(parse(text), short_folder / "whole", workers=0)
+    monkeypatch.setattr(blocks, "FULL_TASK", 9000)
+    real = scheduler.run_piece
+    calls: list[tuple[int, int]] = []
+
+    def counted(*arguments: object) -> dict[str, object]:
+        calls.append((arguments[1].index, arguments[2]))  # type: ignore[attr-defined, arg-type]
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scheduler, "run_piece", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(parse(text), short_folder / "pieces", workers=0)
+    before = list(calls)
+    resumed = run_study(parse(text), short_folder / "pieces", workers=0)
+    assert resumed.digest == whole.digest
+    assert set(calls[len(before) :]).isdisjoint(before[:3])
