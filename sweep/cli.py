@@ -51,6 +51,7 @@ def application() -> App:
     app = App(
         name="sweep",
         help="Sweep designs of AI clusters (chip, fabric, power, size, layout) and compare their steps.",
+        help_format="plaintext",  # Markdown would be imported for nothing
         version=_version,
         help_epilogue="Exit codes: 0 done, 2 bad input, 3 nothing feasible. Progress goes to stderr.",
     )
