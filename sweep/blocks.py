@@ -203,7 +203,7 @@ def best_row(question: Question, case: Case, found: Columns | None) -> dict[str,
     at = feasible[np.lexsort((found["layout_id"][feasible], value))[0]]
     row = {name: values[at] for name, values in found.items()}
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return identity(question, case) | plain
+    return identity(case) | plain
 
 
 def summary(question: Question, case: Case, found: Columns | None, tally: Tally) -> dict[str, Any]:

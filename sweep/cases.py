@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 from model.stack import Stack
 from model.system import System
 from model.workload import Training
 from sweep import catalogue
-from sweep.designs import Design, machine, software, training
+from sweep.designs import Design, is_scenario, machine, software
 from sweep.space import Axes, Problem, Space, layout_space
 from sweep.study import Search, Sense, Study, Workload
 
@@ -43,7 +42,6 @@ class Question:
     constraints: tuple[tuple[str, Sense, float], ...]
     seed: int
     metadata: tuple[tuple[str, str], ...] = ()  # of the study, for the data set
-    extra: Path | None = None  # folder of further catalogue entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +56,12 @@ class Records:
 
 def records(question: Question, case: Case) -> Records:
     """Look a case up in the catalogue and list its layouts."""
-    system = machine(case.design, case.corner, question.extra)
-    stack = software(case.design, question.extra)
-    work = training(case.model, case.sequence, case.number_format, case.expert_imbalance, question.extra)
+    system = machine(case.design, case.corner)
+    stack = software(case.design)
+    shape = catalogue.architecture(case.model, case.design.extra)
+    work = Training(shape, case.sequence, case.number_format, case.expert_imbalance)
     ranks = case.chips * system.chip.ranks_per_package
-    problem = Problem(work.architecture, case.sequence, ranks, case.batch, stack.selective_recompute)
+    problem = Problem(shape, case.sequence, ranks, case.batch, stack.selective_recompute)
     return Records(system, stack, work, layout_space(problem, question.axes))
 
 
@@ -73,7 +72,7 @@ def round_size(asked: int, unit: int) -> int:
 
 def corners_of(study: Study, design: Design) -> tuple[catalogue.Corner, ...]:
     """Corners at which a design is solved: both ends of its ranges too where it rests on rumour."""
-    if study.corners and catalogue.is_scenario(design.system):
+    if study.corners and is_scenario(design):
         return ("nominal", "low", "high")
     return ("nominal",)
 
@@ -140,10 +139,10 @@ def case_of(
     )
 
 
-def identity(question: Question, case: Case) -> dict[str, str | int | float | bool]:
+def identity(case: Case) -> dict[str, str | int | float | bool]:
     """The columns that all rows of a case share."""
-    system = machine(case.design, case.corner, question.extra)
-    kinds = list(catalogue.source_kinds(case.design.system, question.extra).values())
+    system = machine(case.design, case.corner)
+    kinds = list(catalogue.source_kinds(case.design.system, case.design.extra).values())
     guessed = sum(kind in ("estimated", "rumour") for kind in kinds)
     return {
         "case": case.index,
@@ -152,7 +151,7 @@ def identity(question: Question, case: Case) -> dict[str, str | int | float | bo
         "chip": system.chip.name,
         "stack": case.design.stack,
         "corner": case.corner,
-        "scenario": catalogue.is_scenario(case.design.system, question.extra),
+        "scenario": is_scenario(case.design),
         "estimated_share": guessed / len(kinds) if kinds else 0.0,
         "method": case.method,
         "trial": case.trial,

@@ -33,6 +33,7 @@ _LOCAL_ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",  # the history of tasks would grow without bound
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_SLOTS_FOR_S = 5.0  # how long the size of a cluster is taken as known
 _OBJECT_STORE_BYTES = 80 << 20  # results are lines of text; rows never travel
 
 
@@ -88,11 +89,15 @@ class RayPool:
         self._ray: Any = ray
         self._remote: Any = ray.remote(num_cpus=1, max_retries=5)(_call)
         self._under_way: dict[Any, None] = {}
+        self._slots, self._asked = 1, -_SLOTS_FOR_S
 
     @property
     def slots(self) -> int:
         """CPUs of the cluster, which may grow."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        if time.monotonic() - self._asked > _SLOTS_FOR_S:
+            self._asked = time.monotonic()
+            self._slots = max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        return self._slots
 
     def submit(self, work: Work, *arguments: Any) -> Any:
         """Start a Ray task."""
@@ -134,6 +139,8 @@ def pool(workers: int | None, address: str | None = None, dashboard: bool = Fals
     dashboard
         Whether to start Ray's dashboard.
     """
+    if workers is not None and workers < 0:
+        raise problem("--workers", "", "must be 0 or more", workers, "0 stays in this process")
     if address is not None:
         with _joined(address) as joined:
             yield joined

@@ -12,7 +12,6 @@ from typing import Any
 from model import units
 from model.stack import Stack
 from model.system import System
-from model.workload import Training
 from sweep import catalogue
 from sweep.errors import nearest
 
@@ -60,6 +59,7 @@ class Design:
     number_formats: tuple[str, ...] | None = None  # None: the workload's
     power_cap_w: float | None = None
     changes: tuple[tuple[str, float], ...] = ()
+    extra: Path | None = None  # folder of further catalogue entries
 
 
 def dimension_of(path: str) -> units.Dimension:
@@ -100,9 +100,9 @@ def _changed(record: Any, path: list[str], value: float) -> Any:
 
 
 @lru_cache(maxsize=256)
-def machine(design: Design, corner: catalogue.Corner = "nominal", extra: Path | None = None) -> System:
+def machine(design: Design, corner: catalogue.Corner = "nominal") -> System:
     """The machine of a design at a corner of its numbers' ranges."""
-    system = catalogue.system(design.system, corner, extra)
+    system = catalogue.system(design.system, corner, design.extra)
     for path, value in design.changes:
         system = changed(system, path, value)
     if design.power_cap_w is not None:
@@ -110,13 +110,11 @@ def machine(design: Design, corner: catalogue.Corner = "nominal", extra: Path | 
     return system
 
 
-def software(design: Design, extra: Path | None = None) -> Stack:
+def software(design: Design) -> Stack:
     """The software stack of a design."""
-    return catalogue.stack(design.stack, extra)
+    return catalogue.stack(design.stack, design.extra)
 
 
-def training(
-    model: str, sequence: int, number_format: str, expert_imbalance: float, extra: Path | None = None
-) -> Training:
-    """What is trained, as the cost model's record."""
-    return Training(catalogue.architecture(model, extra), sequence, number_format, expert_imbalance)
+def is_scenario(design: Design) -> bool:
+    """Whether a design's machine exists in rumour or on a roadmap only."""
+    return catalogue.is_scenario(design.system, design.extra)

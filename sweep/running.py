@@ -84,7 +84,7 @@ def entries_of(study: Study) -> dict[str, str]:
     entries: dict[str, str] = {}
     for design in study.designs:
         for workload in study.workloads:
-            entries |= catalogue.entries_used(design.system, workload.model, design.stack)
+            entries |= catalogue.entries_used(design.system, workload.model, design.stack, design.extra)
     return dict(sorted(entries.items()))
 
 
@@ -142,6 +142,9 @@ def run_study(
                 folder.note({"done": "run"})
         outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
         found = _answer(study, listed, outcomes)
+        places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
+        for row in found.rows:
+            row["row"] = places[row["case"], row["layout_id"]]
         return Finished(folder.path, store.digest(folder.path), found, notes, fresh)
     finally:
         folder.close()

@@ -45,7 +45,7 @@ def solve_sampled(question: Question, case: Case, part: Path) -> dict[str, Any]:
             trials = _propose(question, case, known, kept, tally)
     found = kept.rows()
     rows = store.write_part(part, question, case, found)
-    return summary(question, case, found, tally) | {"rows": rows, "trials": trials}
+    return summary(question, case, found, tally) | {"rows": rows, "part": part.name, "trials": trials}
 
 
 def _propose(question: Question, case: Case, known: Records, kept: Kept, tally: Tally) -> list[dict[str, Any]]:

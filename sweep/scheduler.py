@@ -19,6 +19,7 @@ from sweep.blocks import Task, finish, solve, tasks
 from sweep.cases import Case, Question, records
 from sweep.cluster import Pool
 from sweep.columns import QUANTITIES
+from sweep.errors import problem
 from sweep.progress import Progress
 from sweep.store import RunFolder, part_name
 
@@ -156,6 +157,8 @@ class Scheduler:
                 self._running.pop(handle)
                 self.pool.forget(handle)
         case = step.case
+        if not again:
+            self._check_part(step, report)
         if "cut" in report:
             if not again:
                 self.folder.note({"done": "step", "step": step.key, **report})
@@ -185,6 +188,17 @@ class Scheduler:
             self._settle(step.case, _summed(self.question, pieces.reports))
         else:
             self._queue.appendleft(Step(step.case, pieces=pieces.firsts))
+
+    def _check_part(self, step: Step, report: Report) -> None:
+        """A worker on another machine may have written where this process cannot see it."""
+        folder = self.folder.designs
+        if step.first >= 0:
+            folder = self._piece_part(step.case, step.first).parent
+        if report.get("rows") and not (folder / report["part"]).exists():
+            raise problem(
+                self.folder.path, "", "workers must see the run folder under the same path as this process",
+                report["part"], "give --out a folder that all nodes share",
+            )  # fmt: skip
 
     def _settle(self, case: Case, outcome: Report) -> None:
         line = {"done": "case", **outcome, "case": case.index}

@@ -67,7 +67,7 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
     import pyarrow as pa
 
     size = len(found["layout_id"])
-    columns: dict[str, Any] = {name: np.full(size, value) for name, value in identity(question, case).items()}
+    columns: dict[str, Any] = {name: np.full(size, value) for name, value in identity(case).items()}
     columns |= found
     order = [name for name in _ORDER if name in columns]
     order += [name for name in columns if name not in order]
@@ -198,6 +198,25 @@ def find_run(run: Path) -> Path:
 def is_finished(path: Path) -> bool:
     """Whether a run is complete."""
     return any(line.get("done") == "run" for line in manifest_lines(path / "manifest.jsonl"))
+
+
+def row_numbers(path: Path, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """Places in the data set, as `read_row` counts them, of rows given by case and layout."""
+    import pyarrow.parquet as pq
+
+    looked_for: dict[int, set[int]] = {}
+    for case, layout in wanted:
+        looked_for.setdefault(case, set()).add(layout)
+    found: dict[tuple[int, int], int] = {}
+    before = 0
+    for part in parts_of(path):
+        case = int(part.name.split("-")[1].removesuffix(".parquet"))
+        if case in looked_for:
+            for place, layout in enumerate(pq.read_table(part, columns=["layout_id"])["layout_id"].to_pylist()):
+                if layout in looked_for[case]:
+                    found[case, layout] = before + place
+        before += pq.read_metadata(part).num_rows
+    return found
 
 
 def read_row(run: Path, row: int) -> dict[str, Any]:

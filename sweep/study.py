@@ -113,27 +113,47 @@ def load(path: Path) -> Study:
         raise InputError([Problem(shown, "", "no such file", None, near if "mean" in near else "")]) from None
     except (OSError, UnicodeDecodeError) as failure:
         raise InputError([Problem(shown, "", f"cannot be read: {failure}")]) from None
-    return parse(text, shown, path.stem)
+    return parse(text, shown, path.stem, path.resolve().parent)
 
 
-def parse(text: str, shown: str = "study", name: str = "study") -> Study:
-    """Check the text of a study file; `shown` stands for the file in messages."""
+def parse(text: str, shown: str = "study", name: str = "study", beside: Path | None = None) -> Study:
+    """Check the text of a study file.
+
+    Parameters
+    ----------
+    text
+        The file as written.
+    shown
+        What stands for the file in messages.
+    name
+        The study's name where the file gives none.
+    beside
+        Folder that a relative path in the file starts from.
+    """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as failure:
         raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
     table, problems = read(shown, raw)
+    checker = _Checker(shown, _catalogue_folder(raw, beside))
     if table is None:
-        problems += _Checker(shown).names_of_raw(raw)
+        problems += checker.names_of_raw(raw)
         raise InputError(unique(problems))
-    return _Checker(shown).study(table, text, name)
+    return checker.study(table, text, name)
+
+
+def _catalogue_folder(raw: Mapping[str, Any], beside: Path | None) -> Path | None:
+    """The study's own folder of catalogue entries."""
+    given = raw.get("catalogue")
+    return (beside or Path.cwd()) / given if isinstance(given, str) else None
 
 
 class _Checker:
     """Turns a table that fits the schema into a study, collecting what the names and numbers in it break."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, extra: Path | None) -> None:
         self.shown = shown
+        self.extra = extra
         self.problems: list[Problem] = []
         self.notes: list[str] = []
 
@@ -143,7 +163,7 @@ class _Checker:
 
     def known(self, key: str, name: object, kind: catalogue.Kind) -> bool:
         """Note a problem unless the catalogue has an entry of this name."""
-        names = catalogue.names(kind)
+        names = catalogue.names(kind, self.extra if self.extra and self.extra.is_dir() else None)
         if isinstance(name, str) and name not in names:
             self.wrong(key, f"no {kind[:-1]} of this name in the catalogue", name, nearest(name, names))
             return False
@@ -160,6 +180,9 @@ class _Checker:
 
     def study(self, table: StudyTable, text: str, name: str) -> Study:
         """The whole study. Raises InputError with every problem."""
+        if self.extra is not None and not self.extra.is_dir():
+            self.wrong("catalogue", "must be a folder of catalogue entries", table.catalogue)
+            raise InputError(self.problems)
         designs = self.designs(table)
         workloads = self.workloads(table)
         constraints = self.constraints(table.constraints)
@@ -201,9 +224,11 @@ class _Checker:
                 continue
             if one.stack is not None and not self.known(f"{key}.stack", one.stack, "stacks"):
                 continue
-            stack = one.stack or catalogue.default_stack(one.system)
+            stack = one.stack or catalogue.default_stack(one.system, self.extra)
             changes = self.changes(key, one.change)
-            designs.append(Design(label, one.system, stack, chips, one.number_format, one.power_cap, changes))
+            designs.append(
+                Design(label, one.system, stack, chips, one.number_format, one.power_cap, changes, self.extra)
+            )
             self.applies(key, designs[-1])
         return tuple(designs)
 
@@ -219,7 +244,7 @@ class _Checker:
 
     def applies(self, key: str, design: Design) -> None:
         """Note a problem where a change names a part that the machine does not have."""
-        system = catalogue.system(design.system)
+        system = catalogue.system(design.system, extra=self.extra)
         for path, value in design.changes:
             try:
                 changed(system, path, value)

@@ -205,6 +205,7 @@ class StudyTable(Table):
     chips: Sizes | None = None
     reference: str | None = None
     corners: bool = True
+    catalogue: str | None = None
     workloads: Annotated[list[WorkloadTable], Field(min_length=1)]
     designs: Annotated[list[DesignTable], Field(min_length=1)]
     layout: LayoutTable = LayoutTable()

@@ -39,7 +39,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
         cells += [f"{row['mfu']:.1%}", units.show(row["power_w"], "W"), _joules(row)]
         cells += [row.get("chips_equal_throughput_text", "")] if equal else []
         cells += [_gap(row)] if sampled else []
-        cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte")] if wide else []
+        cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
         cells.append(layout_text(row))
         if label != previous and previous is not None:
             table.add_section()
@@ -54,7 +54,7 @@ def _headings(bands: bool, equal: bool, sampled: bool, wide: bool) -> list[tuple
     headings += [("MFU", "right"), ("power", "right"), ("J/token", "right")]
     headings += [("equal", "right")] if equal else []
     headings += [("sampling lost", "right")] if sampled else []
-    headings += [("largest part", "left"), ("HBM", "right")] if wide else []
+    headings += [("largest part", "left"), ("HBM", "right"), ("row", "right")] if wide else []
     return [*headings, ("layout", "left")]
 
 

@@ -85,6 +85,9 @@ def show(finished: Finished, wide: bool) -> None:
     for text in (*finished.notes, *finished.answer.remarks):
         console.print(text, markup=False)
     console.print(f"\n{finished.path}/   digest {finished.digest[:16]}", markup=False)
+    if finished.answer.rows:
+        row = finished.answer.rows[0]["row"]
+        console.print(f"One layout taken apart: sweep explain {finished.path}#{row}", markup=False)
 
 
 def _what(row: dict[str, Any]) -> str:
