@@ -23,7 +23,8 @@ from model.work import Work
 
 _QUERY_BLOCK = 128.0
 _BACKWARD_PRODUCTS = 2.5
-_SOFTMAX = 100.0  # exponentials of a key, as elements of head size: heads of 64 reach 0.7 of the rate of 128 (FlashAttention-3)
+# Exponentials of a key, as elements of head size: heads of 64 reach about 0.7 of the rate of 128 (FlashAttention-3).
+_SOFTMAX = 100.0
 _CALIBRATED_HEADS = 256.0  # query/key and value heads of 128, on which the fractions were measured
 _BACKWARD_OVERHEAD = 0.55  # of the forward's s0: the backward's loop is longer
 
@@ -36,6 +37,11 @@ def mean_keys(sequence: Any, window: int, full_every: int) -> Any:
     span = np.minimum(window, sequence)
     windowed = span * (1.0 - span / (2.0 * sequence))
     return full / full_every + windowed * (1.0 - 1.0 / full_every)
+
+
+def softmax_factor(query_key: int, value: int) -> float:
+    """Time of a head of these sizes over heads of 128, per FLOP: exponentials cost the same whatever the head."""
+    return (1.0 + _SOFTMAX / (query_key + value)) / (1.0 + _SOFTMAX / _CALIBRATED_HEADS)
 
 
 def fused_attention(
@@ -58,7 +64,7 @@ def fused_attention(
     rounds = np.where(waves < 1.0, 1.0, np.ceil(waves))
     overhead = fit.overhead_keys * (_BACKWARD_OVERHEAD if backward else 1.0)
     per_key = 2.0 * (query_key + value) * (_BACKWARD_PRODUCTS if backward else 1.0)
-    softmax = (1.0 + _SOFTMAX / (query_key + value)) / (1.0 + _SOFTMAX / _CALIBRATED_HEADS)
+    softmax = softmax_factor(query_key, value)
     peak = chip.peak_flops["bf16"]
     seconds = rounds * chip.cores * _QUERY_BLOCK * per_key * softmax * (keys + ring * overhead) / (peak * fraction)
     decades = np.clip(np.log10(np.maximum(seconds, 1e-9) / 2e-3), 0.0, 1.5)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from model.architecture import Architecture
-from model.attention import mean_keys
+from model.attention import mean_keys, softmax_factor
 from model.chip import FORMATS
 from model.layout import SCHEDULES, Array, Layout
 from model.stages import mean_stage_weights
@@ -62,6 +62,7 @@ def roofline_seconds(system: System, training: Training, layout: Layout) -> Arra
 
     fused = chip.calibration.attention
     fastest = max(fused.forward_fraction, fused.backward_fraction, fits["bf16"].peak_fraction)
+    fastest /= min(1.0, softmax_factor(model.query_key_head, model.value_head))
     per_token = (
         3.0 * layers / rate(peak)
         + 3.0 * head / rate("bf16")

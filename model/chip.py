@@ -134,4 +134,4 @@ def without_cores(chip: Chip, share: float) -> Chip:
     if not share:
         return chip
     peaks = {name: peak * (1.0 - share) for name, peak in chip.peak_flops.items()}
-    return replace(chip, peak_flops=peaks, cores=int(chip.cores * (1.0 - share)))
+    return replace(chip, peak_flops=peaks, cores=max(1, int(chip.cores * (1.0 - share))))

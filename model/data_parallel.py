@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.collective import collective, place
-from model.layout import Layout
+from model.layout import SCHEDULES, Layout
 from model.stack import Stack
 from model.stages import mean_stage_weights
 from model.system import System
@@ -31,6 +31,7 @@ DATA_KEYS = (
     "zero_stage",
     "rank_order",
 )
+_INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
 _FSDP_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
@@ -103,13 +104,13 @@ def exposed_seconds(
 
     Parameters
     ----------
-    stage_s : forward and backward of a mean stage for one microbatch; busy_s : of the slowest stage for all.
+    stage_s : forward and backward of the slowest stage for one microbatch; busy_s : of it for all.
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
     once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s)
     if stack.gradient_overlap > 0:
-        behind = np.where(np.asarray(layout.virtual_stages) > 1, layout.pipeline_parallel, 1.0)
+        behind = np.where(np.asarray(layout.schedule) == _INTERLEAVED, layout.pipeline_parallel, 1.0)
         room = stack.gradient_overlap * np.minimum(m, behind) * stage_s
         last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
         once = np.maximum(once - room, last_bucket)

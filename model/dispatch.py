@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from model.architecture import Architecture, Experts
-from model.collective import all_to_all, place
+from model.collective import all_to_all, collective, place
 from model.modules import Shard
 from model.stack import Stack
 from model.system import System
@@ -60,6 +60,14 @@ def _one_way(
     return all_to_all(system, row_bytes * copies, place(system, shard.expert, shard.expert_tensor))
 
 
+def _expert_tensor(system: System, model: Architecture, experts: Experts, shard: Shard) -> Traffic:
+    """Gather of the routed rows over the ranks that share an expert, and scatter of their partial results (16 bits)."""
+    rows = shard.tokens / shard.tensor * experts.per_token * shard.expert_tensor
+    group = place(system, shard.expert_tensor, 1.0)
+    gathered = 2.0 * rows * model.hidden
+    return collective(system, "all_gather", gathered, group) + collective(system, "reduce_scatter", gathered, group)
+
+
 def dispatch_and_combine(
     system: System, stack: Stack, model: Architecture, shard: Shard, imbalance: float
 ) -> tuple[Traffic, Traffic]:
@@ -70,4 +78,8 @@ def dispatch_and_combine(
     sent = _one_way(system, stack, model, experts, shard, stack.dispatch_bytes)
     back = _one_way(system, stack, model, experts, shard, 2.0)
     spread = np.where(shard.expert > 1.0, imbalance, 0.0)
-    return (sent + back).times(spread), back.times(2.0 * spread)
+    forward, backward = (sent + back).times(spread), back.times(2.0 * spread)
+    if np.all(shard.expert_tensor <= 1.0):
+        return forward, backward
+    shared = _expert_tensor(system, model, experts, shard)
+    return forward + shared, backward + shared

@@ -34,7 +34,7 @@ LAYER_KEYS = (
     "recompute",
     "context_exchange",
 )
-_HIDING_SHARE = 1.6  # input- and weight-gradient matmuls that hide backward traffic, over the weight gradient alone
+_HIDING_SHARE = 0.8  # of the backward matmuls beside which regathers and reduce-scatters run
 _EAGER_FORWARD = 0.4  # forward share of the host's launch time of a layer
 _FULL = RECOMPUTE_MODULES.index("full")
 
@@ -45,7 +45,6 @@ class LayerCost:
 
     forward_s: Any
     backward_s: Any  # recomputation included
-    weight_gradient_s: Any  # the part of the backward that zero-bubble schedules move
     compute_s: Any
     tensor_s: Any
     context_s: Any
@@ -53,6 +52,8 @@ class LayerCost:
     host_s: Any
     saved_bytes: Any
     matrix_joules: Any
+    forward_joules: Any  # of them in the forward
+    weight_joules: Any  # of them for weight gradients, the work that zero-bubble schedules move
     hbm_bytes: Any
     link_bytes: Any
 
@@ -170,7 +171,8 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     modules = (*norms_and_residuals(rank, model, shard), *halves, *inner)
     core = next(m for m in halves if m.name == "attention")
 
-    hiding = sum(m.weight_gradient_s for m in (halves if mixture_layer else modules)) * _HIDING_SHARE
+    linears = [m for m in modules if m.has_weights]
+    hiding = _HIDING_SHARE * sum(m.backward.seconds for m in linears if not mixture_layer or m in halves)
     has_shared = mixture_layer and model.experts is not None and model.experts.shared_width > 0
     pairs = (1.5 if has_shared else 1.0) if mixture_layer else 2.0
     tensor = _tensor_traffic(system, stack, layout, shard, model.hidden, pairs, hiding)
@@ -202,7 +204,6 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     return LayerCost(
         forward_s=forward_s,
         backward_s=backward_s,
-        weight_gradient_s=sum(m.weight_gradient_s for m in modules) * slow,
         compute_s=compute_s,
         tensor_s=tensor_s,
         context_s=context_s,
@@ -210,6 +211,8 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
         host_s=forward_s + backward_s - (compute_s + tensor_s + context_s + expert_s),
         saved_bytes=np.where(full > 0, 2.0 * shard.tokens * model.hidden * shard.token_share, saved),
         matrix_joules=forward.matrix_joules + backward.matrix_joules + redo_joules,
+        forward_joules=forward.matrix_joules,
+        weight_joules=sum(m.forward.matrix_joules for m in linears) * (0.0 if training.frozen_weights else 1.0),
         hbm_bytes=forward.hbm_bytes + backward.hbm_bytes + redo_bytes,
         link_bytes=links,
     )

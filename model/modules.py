@@ -39,7 +39,7 @@ class Module:
     saved_bytes: Any = 0.0
     redo: Work = NOTHING
     recompute: tuple[str, ...] = ()
-    weight_gradient_s: Any = 0.0  # the part of the backward that other traffic can hide behind
+    has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,15 @@ class Rank:
         """Stored bytes per element of a linear layer's saved input."""
         return 1.0 if self.quantised else 2.0
 
-    def linears(self, *shapes: tuple[Any, Any, Any], batch: Any = 1.0) -> tuple[Work, Work, Any]:
-        """Forward work, backward work and weight-gradient seconds of linear layers (rows, N, K)."""
-        forward, backward, weight = NOTHING, NOTHING, np.asarray(0.0)
+    def linears(self, *shapes: tuple[Any, Any, Any], batch: Any = 1.0) -> tuple[Work, Work]:
+        """Forward and backward work of linear layers (rows, N, K)."""
+        forward, backward = NOTHING, NOTHING
         for rows, n, k in shapes:
             ahead, inputs, weights = linear(self.chip, self.number_format, rows, n, k, batch)
             forward, backward = forward + ahead, backward + inputs
             if not self.frozen:
-                backward, weight = backward + weights, weight + weights.seconds
-        return forward, backward, weight
+                backward = backward + weights
+        return forward, backward
 
 
 def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, Module]:
@@ -158,8 +158,8 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
         backward = fused_attention(*parts, backward=True).slower(speed)
         cast, cast_back = rank.cast(shard.tokens * output), rank.cast(shard.tokens * packed)
         return Module(
-            "attention", forward + rotary + cast, backward + rotary.times(1.2) + cast_back, kept_bytes=kept, redo=forward,
-            saved_bytes=4.0 * shard.tokens * heads, recompute=("core_attention",),
+            "attention", forward + rotary + cast, backward + rotary.times(1.2) + cast_back, kept_bytes=kept,
+            redo=forward, saved_bytes=4.0 * shard.tokens * heads, recompute=("core_attention",),
         )  # fmt: skip
     forward = unfused_attention(rank.chip, shard.sequences, queries, shard.sequence, heads, sizes, model.dropout)
     backward = unfused_attention(
@@ -178,8 +178,8 @@ def _plain_projections(rank: Rank, model: Architecture, shard: Shard) -> tuple[M
     key_heads = np.maximum(model.key_value_heads / shard.tensor, 1.0)
     width = model.head_size * (model.heads / shard.tensor + 2.0 * key_heads)
     out = model.heads * model.head_size / shard.tensor
-    forward, backward, weight = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
-    return (Module("attention_projections", forward, backward, weight_gradient_s=weight),)
+    forward, backward = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
+    return (Module("attention_projections", forward, backward, has_weights=True),)
 
 
 def _latent_projections(rank: Rank, model: Architecture, latent: LatentAttention, shard: Shard) -> tuple[Module, ...]:
@@ -199,21 +199,19 @@ def _latent_projections(rank: Rank, model: Architecture, latent: LatentAttention
             latent.key_value_rank,
         ),
     ]
-    down, down_back, down_weight = rank.linears(*down_shapes)
-    up, up_back, up_weight = rank.linears(*up_shapes)
-    out, out_back, out_weight = rank.linears(
-        (shard.tokens, model.hidden, model.heads * latent.value_head / shard.tensor)
-    )
+    down, down_back = rank.linears(*down_shapes)
+    up, up_back = rank.linears(*up_shapes)
+    out, out_back = rank.linears((shard.tokens, model.hidden, model.heads * latent.value_head / shard.tensor))
     ranks = latent.query_rank + latent.key_value_rank
     low = (2.0 + rank.input_bytes) * ranks * own + 2.0 * model.hidden * own
     expanded = 2.0 * model.heads * (2 * per_head_query + latent.value_head) / shard.tensor * shard.tokens
     return (
-        Module("latent_down", down, down_back, kept_bytes=low, weight_gradient_s=down_weight),
+        Module("latent_down", down, down_back, kept_bytes=low, has_weights=True),
         Module(
             "latent_up", up, up_back, kept_bytes=-expanded, saved_bytes=expanded, redo=up,
-            recompute=("mla_up_projection",), weight_gradient_s=up_weight,
+            recompute=("mla_up_projection",), has_weights=True,
         ),
-        Module("attention_output", out, out_back, weight_gradient_s=out_weight),
+        Module("attention_output", out, out_back, has_weights=True),
     )  # fmt: skip
 
 
@@ -234,14 +232,14 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
-    forward, backward, weight = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
+    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
     ahead, back = _activation_bytes(model)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), weight_gradient_s=weight,
+            recompute=(recompute,), has_weights=True,
         ),
         Module(
             "activation", activate, deactivate,
@@ -269,7 +267,7 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     inputs = (model.matrices - 1) * width
     fit = chip.calibration
     ragged = 1.0 + stack.grouped_matmul * (fit.grouped_overhead * (local > 1) + fit.grouped_overhead_rows / each)
-    forward, backward, weight = rank.linears((each, inputs, model.hidden), (each, model.hidden, width), batch=local)
+    forward, backward = rank.linears((each, inputs, model.hidden), (each, model.hidden, width), batch=local)
     forward, backward = forward.slower(ragged), backward.slower(ragged)
     ahead, back = _activation_bytes(model)
     activate = vector(chip, rows * width * ahead, 1)
@@ -280,7 +278,7 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     return (
         Module(
             "experts", forward, backward, saved_bytes=rows * (rank.input_bytes * model.hidden + 2.0 * inputs),
-            redo=forward + permute, recompute=("experts",), weight_gradient_s=weight * ragged,
+            redo=forward + permute, recompute=("experts",), has_weights=True,
         ),
         Module(
             "expert_activation", activate, vector(chip, rows * width * back, 1), saved_bytes=2.0 * rows * width,

@@ -1,7 +1,8 @@
 """Pipeline schedules: idle time of a step and the activations that a stage holds at its peak.
 
 A schedule is one row of SCHEDULE_RULES: a bubble rule and an in-flight rule, over arrays. F, B and W are the forward,
-full backward and weight-gradient seconds of a mean stage for one microbatch.
+full backward and weight-gradient seconds of the stage that sets the pace, for one microbatch; its time is split between
+them by FLOPs, so that a schedule's idle time rises and falls with the stage's time.
 
 Sources: 1F1B and interleaving, Narayanan et al., arXiv:2104.04473; zero bubble (ZB-H1, ZB-H2, ZB-V), arXiv:2401.10241;
 DualPipe, DeepSeek-V3, arXiv:2412.19437, table 2.
@@ -25,10 +26,25 @@ class PipelineTimes:
     stages: Any  # p
     chunks: Any  # v
     microbatches: Any  # m
-    forward_s: Any  # F of a mean stage
-    backward_s: Any  # B of a mean stage, weight gradients included
-    weight_gradient_s: Any  # W of a mean stage
+    stage_s: Any  # F + B of the stage that sets the pace
+    forward_share: Any  # F of it, by FLOPs
+    weight_share: Any  # W of it, by FLOPs
     other_stages_s: Any  # F + B of all stages but the slowest, transfers included
+
+    @property
+    def forward_s(self) -> Any:
+        """F."""
+        return self.forward_share * self.stage_s
+
+    @property
+    def input_gradient_s(self) -> Any:
+        """B without weight gradients; recomputation belongs to it."""
+        return (1.0 - self.forward_share - self.weight_share) * self.stage_s
+
+    @property
+    def weight_gradient_s(self) -> Any:
+        """W."""
+        return self.weight_share * self.stage_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +58,30 @@ class ScheduleRule:
 
 
 def _zero_bubble(weight_gradients: float) -> Callable[[PipelineTimes], Any]:
+    """Idle time of 1F1B without weight gradients, filled with those of `weight_gradients` (p - 1) microbatches."""
+
     def bubble(t: PipelineTimes) -> Any:
-        input_gradient = t.backward_s - t.weight_gradient_s
-        idle = t.forward_s + input_gradient - weight_gradients * t.weight_gradient_s
-        return (t.stages - 1.0) * np.maximum(idle, 0.0)
+        filling = np.minimum(t.microbatches, weight_gradients * (t.stages - 1.0))
+        idle = (t.stages - 1.0) * (t.forward_s + t.input_gradient_s) - filling * t.weight_gradient_s
+        return np.maximum(idle, 0.0)
 
     return bubble
 
 
 def _zero_bubble_v(t: PipelineTimes) -> Any:
-    input_gradient = t.backward_s - t.weight_gradient_s
+    """Spread of the three passes over half the pipeline, but never less than one microbatch's way through it."""
+    input_gradient = t.input_gradient_s
     longest = np.maximum(np.maximum(t.forward_s, input_gradient), t.weight_gradient_s)
     shortest = np.minimum(np.minimum(t.forward_s, input_gradient), t.weight_gradient_s)
-    return (t.stages - 1.0) / 2.0 * (longest - shortest)
+    half = (t.stages - 1.0) / 2.0
+    spread = half * longest - np.minimum(half, t.microbatches) * shortest
+    way = t.stages * (t.forward_s + input_gradient) - t.microbatches * t.stage_s
+    return np.maximum(np.maximum(spread, way), 0.0)
 
 
 def _dual_pipe(t: PipelineTimes) -> Any:
-    pair = t.forward_s + t.backward_s
-    return np.maximum(t.stages / 2.0 - 1.0, 0.0) * np.maximum(pair + t.backward_s - 3.0 * t.weight_gradient_s, 0.0)
+    backward = t.input_gradient_s + t.weight_gradient_s
+    return np.maximum(t.stages / 2.0 - 1.0, 0.0) * np.maximum(t.stage_s + backward - 3.0 * t.weight_gradient_s, 0.0)
 
 
 def _interleaved_first(p: Any, v: Any, m: Any) -> Any:

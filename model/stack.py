@@ -65,5 +65,6 @@ class Stack:
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
     zero_stage: int = 1
+    accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
     schedule: str = "1f1b"

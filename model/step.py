@@ -137,16 +137,20 @@ def _times(
     slowest = _slowest_stage(model, stack, layout, local)
     boundary = _transfer_seconds(system, stack, training, layout, local.ends)
     whole = Stage(float(model.dense_layers), float(model.moe_layers))
-    mean_forward = whole.of(local.dense.forward_s, local.mixture.forward_s) / p
-    mean_backward = whole.of(local.dense.backward_s, local.mixture.backward_s) / p
     transfers = 2.0 * v * boundary
+    dense, mixture = local.dense, local.mixture
+    executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     pipeline = PipelineTimes(
-        p, v, m, mean_forward, mean_backward,
-        whole.of(local.dense.weight_gradient_s, local.mixture.weight_gradient_s) / p,
-        np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * transfers,
-    )  # fmt: skip
+        stages=p,
+        chunks=v,
+        microbatches=m,
+        stage_s=slowest.total,
+        forward_share=whole.of(dense.forward_joules, mixture.forward_joules) / executed,
+        weight_share=whole.of(dense.weight_joules, mixture.weight_joules) / executed,
+        other_stages_s=np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * transfers,
+    )
     busy = m * slowest.total
-    exposed = exposed_seconds(system, stack, layout, data, model.layers / p, mean_forward + mean_backward, busy)
+    exposed = exposed_seconds(system, stack, layout, data, model.layers / p, slowest.total, busy)
     return TimeParts(
         compute=m * slowest.compute,
         tensor=m * slowest.tensor,
