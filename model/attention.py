@@ -24,7 +24,7 @@ from model.work import Work
 _QUERY_BLOCK = 128.0
 _BACKWARD_PRODUCTS = 2.5
 # Exponentials of a key, as elements of head size: heads of 64 reach about 0.7 of the rate of 128 (FlashAttention-3).
-_SOFTMAX = 100.0
+_SOFTMAX = 120
 _CALIBRATED_HEADS = 256.0  # query/key and value heads of 128, on which the fractions were measured
 _BACKWARD_OVERHEAD = 0.55  # of the forward's s0: the backward's loop is longer
 

@@ -43,12 +43,12 @@ def _graphs(case: Mapping[str, Any]) -> str:
 # Host time of a mixture layer and of its dispatcher's copy to the host, by what the CUDA graphs capture. Eager: 9.2 ms a
 # layer measured for Qwen3-30B-A3B on B200 at micro-batch 1 (2 ms of it GPU work); partial: attention, router and
 # preprocessing are captured.
-EAGER_MIXTURE_S, EAGER_SYNC_S = 9e-3, 0.8e-3
-PARTIAL_MIXTURE_S, PARTIAL_SYNC_S = 6e-3, 0.3e-3
+EAGER_MIXTURE_S, EAGER_SYNC_S = 0.0053, 0.0029
+PARTIAL_MIXTURE_S, PARTIAL_SYNC_S = 0.0075, 0.00065
 DROPPING_MIXTURE_S = 5e-3
 # Passes over the routed rows around the expert matmuls: separate permutes, and those fused into the dispatcher.
-PERMUTES = {"alltoall": 1.5, "deepep": 1.0, "hybridep": 0.75}
-EXPERT_OVERLAP = 0.7
+PERMUTES = {"alltoall": 2.8, "deepep": 2, "hybridep": 0.4}
+EXPERT_OVERLAP = 0.925
 
 
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
@@ -64,13 +64,19 @@ def _dispatcher(case: Mapping[str, Any]) -> str:
 
 
 RULES: tuple[FlagRule, ...] = (
-    FlagRule("eager launches", lambda case: _graphs(case) == "none", lambda s: _launched(s, EAGER_MIXTURE_S, EAGER_SYNC_S)),
+    FlagRule(
+        "eager launches", lambda case: _graphs(case) == "none", lambda s: _launched(s, EAGER_MIXTURE_S, EAGER_SYNC_S)
+    ),
     FlagRule(
         "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
         lambda case: "tokendrop" in _flags(case) or "token-drop" in _flags(case),
         lambda s: replace(s, host_moe_layer_s=DROPPING_MIXTURE_S, moe_sync_s=0.0),
     ),
-    FlagRule("partial graphs", lambda case: _graphs(case) == "partial", lambda s: _launched(s, PARTIAL_MIXTURE_S, PARTIAL_SYNC_S)),
+    FlagRule(
+        "partial graphs",
+        lambda case: _graphs(case) == "partial",
+        lambda s: _launched(s, PARTIAL_MIXTURE_S, PARTIAL_SYNC_S),
+    ),
     FlagRule("full-iteration graphs", lambda case: _graphs(case) == "full", lambda s: _launched(s, 0.0, 0.0)),
     FlagRule(
         "expert all-to-all overlap",

@@ -25,31 +25,35 @@ class InexpressibleError(Exception):
     """A case that the model has no words for; the text is the reason that users read."""
 
 
-# Published chip names -> the machine of the catalogue that a run on them is costed on.
-CHIP_SYSTEMS: Mapping[str, str] = {
-    "a100_40": "dgx-a100-40",
-    "a100_80": "dgx-a100",
-    "h100_sxm": "dgx-h100",
-    "h800": "dgx-h800",
-    "h20": "hgx-h20",
-    "h200": "dgx-h200",
-    "b200": "dgx-b200",
-    "b300": "hgx-b300",
-    "gb200": "gb200-nvl72",
-    "gb300": "gb300-nvl72",
-    "mi300x": "mi300x-node",
-    "mi355x": "mi355x-node",
-    "ascend_910b1": "atlas-800t-a2-910b1",
-    "ascend_910b2": "atlas-800t-a2-910b2",
-    "ascend_910b3": "atlas-800t-a2",
-    "ascend_910b4": "atlas-800t-a2-910b4",
-    "ascend_910c": "cloudmatrix-384",
-    "ascend_910c_die": "cloudmatrix-384",
-    "tpu_v4": "tpu-v4-pod",
-    "tpu_v5e": "tpu-v5e-pod",
-    "tpu_v5p": "tpu-v5p-pod",
-    "tpu_v6e": "tpu-v6e-pod",
-    "tpu_v7x": "tpu-v7x-pod",
+# Published chip names -> the machine of the catalogue that a run on them is costed on, and which of its chips.
+CHIP_SYSTEMS: Mapping[str, tuple[str, str | None]] = {
+    "a100_40": ("dgx-a100", "a100-40"),
+    "a100_80": ("dgx-a100", None),
+    "h100_sxm": ("dgx-h100", None),
+    "h800": ("dgx-h800", None),
+    "h20": ("hgx-h20", None),
+    "h200": ("dgx-h200", None),
+    "b200": ("dgx-b200", None),
+    "b300": ("hgx-b300", None),
+    "gb200": ("gb200-nvl72", None),
+    "gb300": ("gb300-nvl72", None),
+    "mi300x": ("mi300x-node", None),
+    "mi325x": ("mi325x-node", None),
+    "mi355x": ("mi355x-node", None),
+    "ascend_910b1": ("atlas-800t-a2", "ascend-910b1"),
+    "ascend_910b2": ("atlas-800t-a2", "ascend-910b2"),
+    "ascend_910b3": ("atlas-800t-a2", None),
+    "ascend_910b4": ("atlas-800t-a2", "ascend-910b4"),
+    "ascend_910c": ("cloudmatrix-384", None),
+    "ascend_910c_die": ("cloudmatrix-384", None),
+    "ascend_950dt": ("atlas-950-superpod", None),
+    "tpu_v4": ("tpu-v4-pod", None),
+    "tpu_v5e": ("tpu-v5e-pod", None),
+    "tpu_v5p": ("tpu-v5p-pod", None),
+    "tpu_v6e": ("tpu-v6e-pod", None),
+    "tpu_v7x": ("tpu-v7x-pod", None),
+    "trainium1": ("trn1", None),
+    "trainium2": ("trn2-ultra", None),
 }
 
 _MODULES = {
@@ -260,6 +264,13 @@ def _chunk_choices(case: Mapping[str, Any], stack: Stack, model: Architecture, s
     return [v for v in range(1, per_stage + 1) if per_stage % v == 0 and v <= 24]
 
 
+def _microbatches(stack: Stack, batch: int, replicas: int) -> list[int]:
+    """Sizes to try: powers of two, or the whole batch of a replica where the stack does not accumulate gradients."""
+    if not stack.accumulates and batch % replicas == 0:
+        return [batch // replicas]
+    return [b for b in (1, 2, 4, 8, 16) if batch % (b * replicas) == 0]
+
+
 def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int) -> Iterator[dict[str, int]]:
     """Every way to fill what the case leaves open, in order of preference."""
     if case.get("tp") is None and case.get("fsdp") is None and case.get("zero_stage") is None:
@@ -270,7 +281,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
     d = ranks // (t * p * c)
     batch = number(case, "global_batch")
     stated = case.get("micro_batch")
-    sizes = [int(stated)] if stated else [b for b in (1, 2, 4, 8, 16) if batch % (b * d) == 0]
+    sizes = [int(stated)] if stated else _microbatches(stack, batch, d)
     masks, _ = _recompute(case, stack)
     sequence = case.get("sequence_parallel")
     parallel = int(t > 1 and (stack.sequence_parallel if sequence is None else bool(sequence)))
@@ -298,7 +309,10 @@ def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Ques
     """
     model = replace(architecture(case), dropout=stack.dropout)
     training = Training(
-        model, number(case, "seq_len"), number_format(case), frozen_weights=str(case.get("task") or "").lower() == "lora"
+        model,
+        number(case, "seq_len"),
+        number_format(case),
+        frozen_weights=str(case.get("task") or "").lower() == "lora",
     )
     ranks = number(case, "num_chips") * ranks_per_chip
     rows = list(_rows(case, stack, model, ranks))

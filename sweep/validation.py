@@ -8,6 +8,7 @@ differently.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,9 +21,9 @@ from model.layout import SHORT, Layout, recompute_names
 from model.stack import Stack
 from model.system import System
 from sweep import catalogue
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, measured_step_seconds, networked, question
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
+from sweep.published import CHIP_SYSTEMS, InexpressibleError, measured_step_seconds, networked, question
 
 # A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing is
 # recomputed unless the predicted memory passes this multiple of the chip's.
@@ -95,7 +96,9 @@ def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
     """The stack record of a case's framework and release; the nearest by year where the framework is unknown."""
     software = case.get("software") or {}
     framework = str(software.get("framework") or "other")
-    year = software.get("year") or _year(software.get("release"))
+    if any("maxtext" in str(flag).lower() for flag in case.get("flags") or []):
+        framework = "maxtext"  # a benchmark suite or submission that ran it
+    year = software.get("year") or _year(framework, software.get("release"), case.get("flags") or [])
     names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
     name = names[0] if names else _nearest_stack(case)
     return name, catalogue.stack(name)
@@ -105,25 +108,36 @@ def _nearest_stack(case: Mapping[str, Any]) -> str:
     """For an unknown framework: fully sharded data parallelism if the case says so, else what its chip runs."""
     if case.get("zero_stage") == 3 or case.get("fsdp") not in (None, 0, "0", False, ""):
         return "fms-fsdp"
-    system = CHIP_SYSTEMS.get(str(case.get("chip")))
-    if system is None or system not in catalogue.names("systems"):
-        raise InexpressibleError(f"chip {case.get('chip')!r} is not in the catalogue")
-    return catalogue.default_stack(system)
+    return catalogue.default_stack(CHIP_SYSTEMS[str(case.get("chip"))][0])
 
 
-def _year(release: str | None) -> int | None:
-    """Year of a release such as "25.04" or "24.11.1"; other numbering says nothing."""
+_BRANCH = re.compile(r"\br0\.(\d+)")  # release branches of Megatron-LM and Megatron-Core
+
+
+def _year(framework: str, release: str | None, flags: Sequence[Any]) -> int | None:
+    """Year of a release, from how each project numbers them.
+
+    Calendar versions ("25.04", "24.11.1") name it; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up to
+    r0.10 are of 2024 or before. Other numbering says nothing.
+    """
     head = str(release or "").split(".")[0]
-    return 2000 + int(head) if head.isdigit() and 20 <= int(head) <= 40 else None
+    if framework == "mlperf" and head.isdigit():
+        return 2020 + int(head)
+    if head.isdigit() and 20 <= int(head) <= 40:
+        return 2000 + int(head)
+    branch = _BRANCH.search(" ".join(map(str, flags)))
+    if branch:
+        return 2024 if int(branch.group(1)) <= 10 else 2025
+    return None
 
 
 def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
     """The machine of a case, and ranks per published chip."""
     chip = case.get("chip")
-    name = CHIP_SYSTEMS.get(str(chip))
-    if name is None or name not in catalogue.names("systems"):
+    if str(chip) not in CHIP_SYSTEMS:
         raise InexpressibleError(f"chip {chip!r} is not in the catalogue")
-    system = networked(catalogue.system(name), case)
+    name, sold_with = CHIP_SYSTEMS[str(chip)]
+    system = networked(catalogue.system(name, chip_name=sold_with), case)
     return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package
 
 
