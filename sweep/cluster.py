@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ _LOCAL_ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",  # the history of tasks would grow without bound
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_ANSWER_S = 5.0
 _SLOTS_FOR_S = 5.0  # how long the size of a cluster is taken as known
 _OBJECT_STORE_BYTES = 80 << 20  # results are lines of text; rows never travel
 
@@ -195,6 +197,7 @@ def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
 @contextmanager
 def _joined(address: str) -> Iterator[Pool]:
     """A running Ray cluster. The code of this process travels to its workers."""
+    _must_answer(address)
     mode = os.environ.get("RAY_AUTH_MODE") or _auth_mode()
     with _environment({"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": mode}):
         import ray
@@ -216,6 +219,19 @@ def _joined(address: str) -> Iterator[Pool]:
             yield RayPool()
         finally:
             ray.shutdown()
+
+
+def _must_answer(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise problem("--address", "", "must be host:port of a Ray cluster's head", address, "as in 10.0.0.5:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+    except OSError as failure:
+        raise problem(
+            "--address", "", f"nothing answers there: {failure}", address, "start it: ray start --head"
+        ) from None
 
 
 def _auth_mode() -> str:
