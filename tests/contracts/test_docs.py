@@ -1,0 +1,316 @@
+"""The pages under docs/: links lead somewhere, nothing that users meet is left out, and what they show runs.
+
+`python -m tests.contracts.test_docs` writes the table of columns into docs/results.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.chip import FORMATS, AttentionCalibration, Calibration, MatmulCalibration, MemoryCalibration
+from model.cost import EnergyParts, MemoryParts, TimeParts
+from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.stack import Stack
+from model.system import Tier
+from sweep import columns, study_schema
+from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
+from sweep.catalogue_schema import read as read_entry
+from sweep.cli import COMMANDS
+from sweep.designs import CHANGEABLE
+from sweep.flags import RULES
+from sweep.published import CHIP_SYSTEMS
+from sweep.study import load, parse
+from sweep.validation import GroupError, Prediction, predict
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [*DOCS, *(page for page in (ROOT / "README.md",) if page.exists())]
+TEXT = {page.name: page.read_text(encoding="utf-8") for page in DOCS}
+ALL = "\n".join(TEXT.values())
+TABLES = {
+    "workloads": study_schema.WorkloadTable,
+    "designs": study_schema.DesignTable,
+    "layout": study_schema.LayoutTable,
+    "search": study_schema.SearchTable,
+    "outer": study_schema.OuterTable,
+}
+PROSE_WIDTH = 120
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+# ------------------------------------------------------------------------------------------------ what a page holds
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Language line and content of every fenced block."""
+    for found in re.finditer(r"^```([^\n]*)\n(.*?)^```$", page, re.M | re.S):
+        yield found.group(1).strip(), found.group(2)
+
+
+def without_code(page: str) -> str:
+    """A page's prose, tables and headings."""
+    return re.sub(r"^```.*?^```$", "", page, flags=re.M | re.S)
+
+
+def anchors(page: str) -> set[str]:
+    """Names of a page's headings, as links write them."""
+    titles = re.findall(r"^#+ (.*)$", without_code(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def codes(page: str) -> set[str]:
+    """Everything that a page's prose and tables write as code."""
+    return set(re.findall(r"`([^`\n]+)`", without_code(page)))
+
+
+def table_rows(page: str, first_cell: str) -> list[list[str]]:
+    """Rows of the table whose first heading cell is `first_cell`."""
+    rows: list[list[str]] = []
+    inside = False
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")] if line.startswith("|") else []
+        if cells and cells[0] == first_cell:
+            inside = True
+        elif not cells:
+            inside = False
+        elif inside and not set(line) <= set("|- "):
+            rows.append(cells)
+    return rows
+
+
+def columns_of_data_set() -> list[str]:
+    """Names of the data set's columns in their order; constraints add `violation_limit_` and the quantity's name."""
+    names = [*columns.IDENTITY_MEANINGS, *columns.LAYOUT_COLUMNS, *columns.QUANTITIES, "bound_by"]
+    return [*names, *columns.PART_COLUMNS, "violation_hbm_bytes", "feasible"]
+
+
+def column_table() -> str:
+    """The table of columns in docs/results.md."""
+    lines = ["| column | unit | meaning |", "| --- | --- | --- |"]
+    for name in columns_of_data_set():
+        unit, meaning = columns.describe(name)
+        lines.append(f"| `{name}` | {unit} | {meaning} |")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------------------------------------- form
+@each_page
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    """A relative link names a file that exists and, with an anchor, a heading in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target} leads nowhere"
+        if anchor:
+            assert anchor in anchors(file.read_text(encoding="utf-8")), f"{page.name}: no heading #{anchor} in {path}"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_prose_fits_the_width(page: Path) -> None:
+    """Lines of prose are at most 120 characters long; tables and code may be longer."""
+    for line in without_code(page.read_text(encoding="utf-8")).splitlines():
+        assert line.startswith("|") or len(line) <= PROSE_WIDTH, f"{page.name}: {line}"
+
+
+@each_page
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """A module or file of the repository that a page names is there."""
+    for code in codes(page.read_text(encoding="utf-8")):
+        if re.fullmatch(r"(model|sweep|tests|studies|benchmarks|docs)/[\w./-]*", code):
+            assert (ROOT / code).exists(), f"{page.name}: {code} does not exist"
+
+
+def test_every_page_is_in_the_index() -> None:
+    """The index links to every other page."""
+    for page in DOCS:
+        assert page.name == "index.md" or f"({page.name})" in TEXT["index.md"], page.name
+
+
+# ------------------------------------------------------------------------------------------------------ completeness
+def test_every_column_is_described_as_the_code_describes_it() -> None:
+    """The table of columns holds every column with the unit and the meaning that the data set carries."""
+    assert column_table() in TEXT["results.md"], "run python -m tests.contracts.test_docs"
+
+
+def test_what_the_answer_adds_is_described() -> None:
+    """Fields of the JSON answer beside the data set's columns are named."""
+    added = ["tokens_per_s_low", "tokens_per_s_high", "sampled", "sampled_gap", "reference_chips", "row",
+             "reference_number_format", "chips_equal_throughput", "chips_equal_throughput_text"]  # fmt: skip
+    assert set(added) <= codes(TEXT["results.md"])
+
+
+def shown(value: Any) -> str:
+    """A default as the tables of docs/cost-model.md write it."""
+    if value is MISSING:
+        return "required"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return value if isinstance(value, str) else f"{value:.12g}"
+
+
+@pytest.mark.parametrize(("record", "heading"), [(Stack, "field of a stack"), (Tier, "field of a tier")])
+def test_every_field_of_a_record_stands_with_its_default(record: type, heading: str) -> None:
+    """The tables of stacks and tiers hold every field with the default of the code."""
+    written = {row[0].strip("`"): row[1] for row in table_rows(TEXT["cost-model.md"], heading)}
+    for field in fields(record):
+        assert field.name in written, f"{record.__name__}.{field.name} is in no table of docs/cost-model.md"
+        if field.name != "name":
+            assert written[field.name] == shown(field.default), f"{record.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("cost-model.md", [f.name for r in (MatmulCalibration, AttentionCalibration) for f in fields(r)]),
+        ("cost-model.md", [f.name for f in fields(MemoryCalibration)]),
+        ("cost-model.md", [f.name for f in fields(Calibration) if f.name not in ("matmul", "attention", "memory")]),
+        ("cost-model.md", [f.name for r in (TimeParts, MemoryParts, EnergyParts) for f in fields(r)]),
+        ("cost-model.md", SCHEDULES),
+        ("cost-model.md", RECOMPUTE_MODULES),
+        ("cost-model.md", FORMATS),
+        ("studies.md", [*SCHEDULES, *RECOMPUTE_MODULES, *CONTEXT_EXCHANGES, *RANK_ORDERS, *FORMATS]),
+        ("studies.md", columns.QUANTITIES),
+        ("studies.md", CHANGEABLE),
+        ("studies.md", study_schema.StudyTable.model_fields),
+        ("studies.md", study_schema.RangeTable.model_fields),
+        ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
+        ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
+        ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
+)
+def test_nothing_that_users_meet_is_left_out(page: str, names: Any) -> None:
+    """Every field, name and key of a kind is written as code on the page that explains it."""
+    missing = [name for name in names if name not in codes(TEXT[page])]
+    assert not missing, f"docs/{page} does not mention {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_study_key_stands_in_the_table_of_its_table(table: str) -> None:
+    """Each table of a study file has a section whose table lists all of its keys and no other."""
+    section = re.split(r"^### ", TEXT["studies.md"], flags=re.M)
+    own = next(text for text in section if re.match(rf"`\[+{table}\]+`", text))
+    listed = {row[0].strip("`") for row in table_rows(own, "key")}
+    assert listed == set(TABLES[table].model_fields)
+
+
+def test_every_flag_rule_and_chip_name_of_cases_is_listed() -> None:
+    """Rules that change a stack, and names of chips that cases use, are on the page of validation cases."""
+    listed = {row[0] for row in table_rows(TEXT["validation-cases.md"], "rule")}
+    assert listed == {rule.name for rule in RULES}
+    ranges = {"ascend_910b2", "ascend_910b3"}  # written as from 910b1 to 910b4
+    assert set(CHIP_SYSTEMS) - ranges <= codes(TEXT["validation-cases.md"])
+
+
+def test_every_violation_is_explained() -> None:
+    """Every rule that a layout may break is in the table of rules."""
+    from model.layout import Layout
+    from model.legality import rules
+    from model.workload import Training
+    from sweep import catalogue
+
+    names: set[str] = {"hbm_bytes"}
+    for model in ("llama-3-8b", "deepseek-v3"):
+        names |= set(rules(Training(catalogue.architecture(model), 4096), Layout()))
+    assert names <= codes(TEXT["cost-model.md"])
+
+
+# ----------------------------------------------------------------------------------------------------------- it runs
+def marked(word: str) -> list[Any]:
+    """Blocks whose language line ends in `word`, each under the name of its page."""
+    return [
+        pytest.param(language.split()[0], content, id=f"{page}-{i}")
+        for page, text in TEXT.items()
+        for i, (language, content) in enumerate(blocks(text))
+        if language.split()[1:] and language.split()[-1] == word
+    ]
+
+
+@pytest.mark.parametrize(("language", "content"), marked("runnable"))
+def test_runnable_blocks_are_valid(language: str, content: str) -> None:
+    """Code marked as runnable is valid Python or bash, and its sweep commands exist with their options."""
+    if language == "python":
+        ast.parse(content)
+        return
+    assert language == "bash"
+    done = subprocess.run(["bash", "-n"], input=content, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in re.findall(r"^\s*sweep ([a-z]+)", content, re.M):
+        assert verb in COMMANDS
+
+
+@pytest.mark.parametrize(("language", "content"), marked("study"))
+def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
+    """A study that a page shows passes the checks of a study file."""
+    assert language == "toml"
+    assert parse(content).question
+
+
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks"])
+def test_entries_on_the_pages_are_accepted(kind: str) -> None:
+    """A catalogue entry that a page shows passes the checks of the catalogue."""
+    content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")
+    _, quantities = read_entry(kind, tomllib.loads(content), f"docs/catalogue.md: {kind}")
+    assert quantities
+
+
+def test_the_case_on_the_page_is_predicted() -> None:
+    """The validation case that the page shows can be expressed."""
+    content = next(text for language, text in blocks(TEXT["validation-cases.md"]) if language == "json case")
+    assert [one.reason for one in predict(json.loads(content))] == [None]
+
+
+@pytest.fixture(scope="module")
+def folder_with_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first study of docs/studies.md, run as the page says."""
+    folder = tmp_path_factory.mktemp("docs")
+    content = next(text for language, text in blocks(TEXT["studies.md"]) if language == "toml study")
+    (folder / "study.toml").write_text(content, encoding="utf-8")
+    assert load(folder / "study.toml").name == "study"
+    environment: Mapping[str, str] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "sweep.cli", "run", "study.toml", "--workers", "0"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+QUERIES = [content for language, content in blocks(TEXT["results.md"]) if language == "python runnable"]
+
+
+@pytest.mark.parametrize("content", QUERIES, ids=lambda content: content.split()[1])
+def test_queries_on_the_page_run(content: str, folder_with_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each query of docs/results.md runs on a fresh run; polars only where it is installed."""
+    pytest.importorskip(content.split()[1].partition(".")[0])
+    monkeypatch.chdir(folder_with_run)
+    exec(compile(content, "docs/results.md", "exec"), {})
+
+
+def test_the_run_folder_is_as_described(folder_with_run: Path) -> None:
+    """Every file and folder of a run stands in the list on the page."""
+    run = next((folder_with_run / "runs").iterdir())
+    listed = next(content for language, content in blocks(TEXT["results.md"]) if "runs/<study>-<hash>/" in content)
+    for item in run.iterdir():
+        assert item.name in listed, item.name
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "results.md"
+    written = re.sub(r"^\| column \|.*?\n(?!\|)", lambda _: column_table() + "\n", TEXT[page.name], flags=re.M | re.S)
+    page.write_text(written, encoding="utf-8")
