@@ -10,7 +10,7 @@ from model.stack import Stack
 from model.system import System
 from model.workload import Training
 from sweep import catalogue
-from sweep.designs import Design, is_scenario, machine, software
+from sweep.designs import Design, changes_text, is_scenario, machine, software
 from sweep.space import Axes, Problem, Space, layout_space
 from sweep.study import Search, Sense, Study, Workload
 
@@ -150,6 +150,7 @@ def identity(case: Case) -> dict[str, str | int | float | bool]:
         "system": case.design.system,
         "chip": system.chip.name,
         "stack": case.design.stack,
+        "changes": changes_text(case.design),
         "corner": case.corner,
         "scenario": is_scenario(case.design),
         "estimated_share": guessed / len(kinds) if kinds else 0.0,
@@ -158,6 +159,7 @@ def identity(case: Case) -> dict[str, str | int | float | bool]:
         "model": case.model,
         "number_format": case.number_format,
         "sequence": case.sequence,
+        "expert_imbalance": case.expert_imbalance,
         "chips_asked": case.chips_asked,
         "chips": case.chips,
         "ranks": case.chips * system.chip.ranks_per_package,

@@ -99,6 +99,20 @@ def _changed(record: Any, path: list[str], value: float) -> Any:
     return replace(own, **{name: _changed(getattr(own, name), rest, value) if rest else value})
 
 
+def changes_text(design: Design) -> str:
+    """What a study changes about a machine, as the data set says it."""
+    cap = () if design.power_cap_w is None else (("chip.power_cap_w", design.power_cap_w),)
+    return ";".join(f"{path}={value!r}" for path, value in (*design.changes, *cap))
+
+
+def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
+    """The machine that a row of a data set was computed for: its corner, and what the study changed."""
+    pairs = [text.rpartition("=") for text in str(row["changes"]).split(";") if text]
+    changes = tuple((path, float(value)) for path, _, value in pairs)
+    design = Design(str(row["design"]), str(row["system"]), str(row["stack"]), (), None, None, changes, extra)
+    return machine(design, row["corner"])
+
+
 @lru_cache(maxsize=256)
 def machine(design: Design, corner: catalogue.Corner = "nominal") -> System:
     """The machine of a design at a corner of its numbers' ranges."""

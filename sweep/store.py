@@ -138,6 +138,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise problem(self.path, "", "another process is running this study here", None, "wait for it") from None
         (self.path / "study.toml").write_text(study_text, encoding="utf-8")
         (self.path / "run.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

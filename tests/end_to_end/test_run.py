@@ -218,3 +218,37 @@ def test_help_comes_at_once() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("numpy", "ray", "optuna", "pandas", "pyarrow", "pydantic"):
         assert f"'{heavy}'" not in loaded
+
+
+def test_a_row_says_all_that_its_numbers_need(tmp_path: Path) -> None:
+    """The cost model, asked about a row's machine, workload and layout, gives the row's numbers: changes included."""
+    from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES, SHORT, Layout
+    from model.step import training_step
+    from model.workload import Training
+    from sweep import catalogue
+    from sweep.designs import machine_of_row
+    from sweep.store import read_row
+
+    text = STUDY.replace('"hgx-h20"', '"hgx-h20"\npower_cap = "300 W"\nchange = { "chip.hbm_bandwidth" = "5 TB/s" }')
+    text = text.replace("gb200-nvl72", "atlas-920-supernode")
+    found = run(tmp_path, text.replace("[32, 64]", "[32, 384]"))
+    words = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+    corners = set()
+    for number in range(duckdb.sql(f"SELECT count(*) FROM '{found['run']}/designs/*.parquet'").fetchall()[0][0]):
+        row = read_row(Path(found["run"]), number)
+        corners.add(row["corner"])
+        modules = [m for m in row["recompute"].split("+") if m != "none"]
+        codes = {name: known.index(row[name]) for name, known in words.items()}
+        codes["recompute"] = sum(1 << RECOMPUTE_MODULES.index(m) for m in modules)
+        layout = Layout(**{long: codes.get(short, row[short]) for long, short in SHORT.items()})
+        shape = catalogue.architecture(row["model"])
+        work = Training(shape, row["sequence"], row["number_format"], row["expert_imbalance"])
+        cost = training_step(machine_of_row(row), catalogue.stack(row["stack"]), work, layout)
+        assert float(cost.step_time) == row["step_time_s"]
+        assert float(cost.energy.total) == pytest.approx(
+            sum(v for k, v in row.items() if k.startswith("energy_") and k.endswith("_j") and k != "energy_per_token_j")
+        )
+    assert corners == {"nominal", "low", "high"}
+    answered = {row["row"]: row for row in found["answer"]}
+    for number, row in answered.items():
+        assert read_row(Path(found["run"]), number)["layout_id"] == row["layout_id"]
