@@ -1,7 +1,7 @@
 """How many legal layouts a core evaluates in a second: time, memory, energy and feasibility of each.
 
 The layouts are those of a study without bounds, on 16,384 H100 in nodes of eight, in blocks spread evenly over the
-whole list. The same model called for one layout at a time says what the arrays are worth.
+whole list. Partial costs are shared within a list of 262,144. The same model called for one layout at a time says what the arrays are worth.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from time import perf_counter, process_time
 import numpy as np
 
 from benchmarks.measurement import Measurement
-from model.evaluate import evaluate_training
+from model.evaluate import evaluate_blocks
 from model.layout import Layout
 from model.stack import Stack
 from model.step import training_step
@@ -25,7 +25,8 @@ from sweep.space import BLOCK, Axes, Problem, Space, layout_space
 SYSTEM = "dgx-h100"
 RANKS = 16_384
 WORKLOADS = (("llama-3.1-405b", 8192, 2048), ("deepseek-v3", 4096, 15_360))  # model, sequence, batch
-BLOCKS = 40
+LISTED = 1 << 18  # layouts listed at once: neighbours share their layers
+LISTS = 4
 SINGLE_CALLS = 200
 TARGET = 1e6  # layouts a second and core
 
@@ -44,7 +45,7 @@ def measurements() -> Iterator[Measurement]:
     for model, sequence, batch in WORKLOADS:
         training = Training(catalogue.architecture(model), sequence)
         space = layout_space(Problem(training.architecture, sequence, RANKS, batch, stack.selective_recompute), Axes())
-        starts = np.linspace(0, max(space.count - BLOCK, 0), BLOCKS).astype(int)
+        starts = np.linspace(0, max(space.count - LISTED, 0), LISTS).astype(int)
         rates = _rates(system, stack, training, space, starts)
         single = _single(system, stack, training, space)
         for kind in ("cpu", "wall"):
@@ -56,8 +57,8 @@ def measurements() -> Iterator[Measurement]:
 
 def _touch(system: System, stack: Stack, training: Training, layout: Layout) -> None:
     """Evaluate and ask for everything that a search asks for."""
-    cost = evaluate_training(system, stack, training, layout)
-    _ = cost.step_time, cost.memory.total, cost.energy.total, cost.feasible
+    for _, cost in evaluate_blocks(system, stack, training, layout, BLOCK):
+        _ = cost.step_time, cost.memory.total, cost.energy.total, cost.feasible
 
 
 def _rates(system: System, stack: Stack, training: Training, space: Space, starts: np.ndarray) -> dict[str, Rate]:
@@ -65,7 +66,7 @@ def _rates(system: System, stack: Stack, training: Training, space: Space, start
     evaluated, both, count = np.zeros(2), np.zeros(2), 0
     _touch(system, stack, training, space.decode(0, min(BLOCK, space.count)))
     for start in starts.tolist():
-        stop = min(start + BLOCK, space.count)
+        stop = min(start + LISTED, space.count)
         begin = _clocks()
         layout = space.decode(start, stop)
         listed = _clocks()

@@ -26,18 +26,18 @@ from model.work import Work
 def _tile_seconds(chip: Chip, fit: MatmulCalibration, peak: str, shape: tuple[Any, Any, Any], batch: Any) -> Any:
     """Matrix-engine seconds of the best tile, at the sustained clock."""
     m, n, k = shape
-    largest = max(x * y for x, y in chip.tiles)
     rate = chip.peak_flops[peak] * fit.peak_fraction * chip.clock(peak)
-    best: Any = None
-    for x, y in chip.tiles:
-        waves = batch * np.ceil(m / x) * np.ceil(n / y) / chip.cores
-        split = np.clip(np.floor(1.0 / np.maximum(waves, 1e-9)), 1.0, np.maximum(1.0, np.floor(k / 1024.0)))
-        hard = fit.wave_quantisation
-        rounds = np.where(waves < 1.0, 1.0, hard * np.ceil(waves) + (1.0 - hard) * waves)
-        efficiency = 1.0 - fit.tile_loss * np.log2(largest / (x * y))
-        seconds = rounds * (k / split + fit.overhead_k) * (2.0 * x * y * chip.cores / (rate * efficiency))
-        best = seconds if best is None else np.minimum(best, seconds)
-    return best
+    # all tiles at once, on an axis before those of the layouts
+    inner = np.broadcast(m, n, k, batch).ndim
+    x, y = (np.asarray(sides, float).reshape(-1, *[1] * inner) for sides in zip(*chip.tiles, strict=True))
+    waves = batch * np.ceil(m / x) * np.ceil(n / y) / chip.cores
+    most = np.maximum(1.0, np.floor(k / 1024.0))
+    split = np.minimum(np.maximum(np.floor(1.0 / np.maximum(waves, 1e-9)), 1.0), most)
+    hard = fit.wave_quantisation
+    rounds = np.where(waves < 1.0, 1.0, hard * np.ceil(waves) + (1.0 - hard) * waves)
+    efficiency = 1.0 - fit.tile_loss * np.log2((x * y).max() / (x * y))
+    seconds = rounds * (k / split + fit.overhead_k) * (2.0 * x * y * chip.cores / (rate * efficiency))
+    return seconds.min(axis=0)
 
 
 def matmul(chip: Chip, number_format: str, m: Any, n: Any, k: Any, batch: Any = 1.0, output_bytes: float = 2.0) -> Work:

@@ -172,16 +172,11 @@ def test_peaks_are_dense() -> None:
     assert "fp8" not in peaks["a100-80"]
 
 
-@pytest.mark.parametrize(
-    ("name", "peak", "achieved"),
-    [("gb200", "bf16", 2450e12 * 0.70 * 0.78), ("gb200", "fp8", 4900e12 * 0.70 * 0.82),
-     ("gb300", "bf16", 2450e12 * 0.70 * 0.93), ("gb300", "fp8", 4900e12 * 0.70 * 1.05)],
-)  # fmt: skip
-def test_the_fitted_speed_survives_the_datasheet_peak(name: str, peak: str, achieved: float) -> None:
-    """GB200 and GB300 were fitted to 0.98 of the datasheet's peak: peak times fraction times clock is unchanged."""
-    chip = catalogue.chip(name)
-    matmul = chip.calibration.matmul[peak]
-    assert chip.peak_flops[peak] * matmul.peak_fraction * matmul.sustained_clock == pytest.approx(achieved, rel=1e-3)
+def test_no_matrix_engine_is_faster_than_its_peak() -> None:
+    """Burst fraction times sustained clock stays below the datasheet's peak on every chip and number format."""
+    for name in catalogue.names("chips"):
+        for constants in catalogue.chip(name).calibration.matmul.values():
+            assert 0.0 < constants.peak_fraction * constants.sustained_clock < 1.0
 
 
 # ---------------------------------------------------------------------------------------------------- corners
