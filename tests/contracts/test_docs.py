@@ -1,6 +1,6 @@
 """The pages under docs/: links lead somewhere, nothing that users meet is left out, and what they show runs.
 
-`python -m tests.contracts.test_docs` writes the table of columns into docs/results.md.
+`python -m tests.contracts.test_docs` writes the tables of columns and of flags anew.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
 from sweep.designs import CHANGEABLE
-from sweep.flags import RULES
+from sweep.flags import RULES, FlagRule
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
 from sweep.validation import GroupError, Prediction, predict
@@ -104,6 +104,29 @@ def column_table() -> str:
     return "\n".join(lines)
 
 
+# A stack that no rule leaves as it is, to see what each changes.
+_OTHER = Stack("other", host_layer_s=0.7, host_moe_layer_s=0.7, moe_sync_s=0.7, expert_overlap=0.7, dispatch="per_rank",
+               permute_passes=0.7, loss_bytes_per_logit=0.7, tensor_overlap=0.0, gradient_overlap=0.0)  # fmt: skip
+
+
+def changes_of(rule: FlagRule) -> str:
+    """What a rule of sweep/flags.py sets, as the table in docs/validation-cases.md writes it."""
+    after = rule.change(_OTHER)
+    names = [field.name for field in fields(Stack) if getattr(after, field.name) != getattr(_OTHER, field.name)]
+    return ", ".join(f"`{name}` {shown(getattr(after, name))}" for name in names)
+
+
+def shown(value: Any) -> str:
+    """A value of a record as the pages write it."""
+    if value is MISSING:
+        return "required"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return value if isinstance(value, str) else f"{value:.12g}"
+
+
 # ------------------------------------------------------------------------------------------------------------- form
 @each_page
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
@@ -152,17 +175,6 @@ def test_what_the_answer_adds_is_described() -> None:
     assert set(added) <= codes(TEXT["results.md"])
 
 
-def shown(value: Any) -> str:
-    """A default as the tables of docs/cost-model.md write it."""
-    if value is MISSING:
-        return "required"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ", ".join(value) or "none"
-    return value if isinstance(value, str) else f"{value:.12g}"
-
-
 @pytest.mark.parametrize(("record", "heading"), [(Stack, "field of a stack"), (Tier, "field of a tier")])
 def test_every_field_of_a_record_stands_with_its_default(record: type, heading: str) -> None:
     """The tables of stacks and tiers hold every field with the default of the code."""
@@ -209,10 +221,14 @@ def test_every_study_key_stands_in_the_table_of_its_table(table: str) -> None:
     assert listed == set(TABLES[table].model_fields)
 
 
-def test_every_flag_rule_and_chip_name_of_cases_is_listed() -> None:
-    """Rules that change a stack, and names of chips that cases use, are on the page of validation cases."""
-    listed = {row[0] for row in table_rows(TEXT["validation-cases.md"], "rule")}
-    assert listed == {rule.name for rule in RULES}
+def test_every_flag_rule_stands_with_what_it_changes() -> None:
+    """The table of rules holds every rule of sweep/flags.py with the values that it sets."""
+    listed = {row[0]: row[2] for row in table_rows(TEXT["validation-cases.md"], "rule")}
+    assert listed == {rule.name: changes_of(rule) for rule in RULES}, "run python -m tests.contracts.test_docs"
+
+
+def test_every_chip_name_of_cases_is_listed() -> None:
+    """Names of chips that validation cases use are on their page."""
     ranges = {"ascend_910b2", "ascend_910b3"}  # written as from 910b1 to 910b4
     assert set(CHIP_SYSTEMS) - ranges <= codes(TEXT["validation-cases.md"])
 
@@ -310,7 +326,16 @@ def test_the_run_folder_is_as_described(folder_with_run: Path) -> None:
         assert item.name in listed, item.name
 
 
+def written_anew() -> None:
+    """Write the generated tables into the pages: all columns, and what each flag rule changes."""
+    text = re.sub(r"^\| column \|.*?\n(?!\|)", lambda _: column_table() + "\n", TEXT["results.md"], flags=re.M | re.S)
+    (ROOT / "docs" / "results.md").write_text(text, encoding="utf-8")
+    text = TEXT["validation-cases.md"]
+    for rule in RULES:
+        row = re.compile(rf"^(\| {re.escape(rule.name)} \| [^|]* \| )[^|]* \|$", re.M)
+        text = row.sub(lambda found, rule=rule: f"{found.group(1)}{changes_of(rule)} |", text)
+    (ROOT / "docs" / "validation-cases.md").write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    page = ROOT / "docs" / "results.md"
-    written = re.sub(r"^\| column \|.*?\n(?!\|)", lambda _: column_table() + "\n", TEXT[page.name], flags=re.M | re.S)
-    page.write_text(written, encoding="utf-8")
+    written_anew()
