@@ -180,6 +180,8 @@ def _same_size(row: Row, reference: Iterable[Row]) -> Row | None:
 
 def _remarks(study: Study, rows: list[Row]) -> tuple[str, ...]:
     remarks = []
+    if any(row.get("reference_number_format", row["number_format"]) != row["number_format"] for row in rows):
+        remarks.append(f"{study.reference} does not run every number format: its bf16 stands for the others.")
     if any("chips_equal_throughput_text" in row for row in rows):
         remarks.append(
             f"Equal: chips for the throughput of {study.reference} at that size, interpolated between a design's own "
@@ -191,6 +193,25 @@ def _remarks(study: Study, rows: list[Row]) -> tuple[str, ...]:
             "high end of its numbers."
         )
     return tuple(remarks)
+
+
+def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
+    """The answer in a line for each model and number format: designs at their largest size, the best first."""
+    quantity = QUANTITIES[study.search.objective]
+    groups: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in sorted(rows, key=lambda row: row["chips"]):
+        groups.setdefault((row["model"], row["number_format"]), {})[row["design"]] = row
+    lines = []
+    for (model, number_format), largest in groups.items():
+        base = largest.get(study.reference)
+        texts = []
+        for row in sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name]):
+            ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
+            rumour = ", rumour" if row["scenario"] else ""
+            value = units.show(row[quantity.name], quantity.dimension.unit)
+            texts.append(f"{row['design']} {value}{ratio} on {row['chips']:,}{rumour}")
+        lines.append(f"{model}, {number_format}: {'; '.join(texts)}")
+    return lines
 
 
 def layout_text(row: Mapping[str, Any]) -> str:

@@ -178,6 +178,9 @@ def describe(column: str) -> tuple[str, str]:
         return "byte", f"memory of the fullest rank: {name}"
     if head == "energy":
         return "J", f"energy of a step of the whole cluster at the building's meter: {name}"
+    if column.startswith("violation_limit_"):
+        unit = QUANTITIES[column.removeprefix("violation_limit_")].dimension.unit
+        return unit, "excess over the study's limit, positive where broken; empty without a limit"
     if head == "violation":
         return (
             "",

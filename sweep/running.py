@@ -15,7 +15,7 @@ from typing import Any
 import model
 import sweep
 from sweep import catalogue, store
-from sweep.answer import Answer, answer
+from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import pool
 from sweep.outer import Track, search_outer
@@ -35,6 +35,7 @@ class Finished:
     path: Path
     digest: str
     answer: Answer
+    headlines: tuple[str, ...]  # the answer in a few lines
     notes: tuple[str, ...]
     fresh: bool  # computed now, not taken from an earlier run
 
@@ -145,7 +146,8 @@ def run_study(
         places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
         for row in found.rows:
             row["row"] = places[row["case"], row["layout_id"]]
-        return Finished(folder.path, store.digest(folder.path), found, notes, fresh)
+        lines = () if study.outer else tuple(headlines(study, found.rows))
+        return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh)
     finally:
         folder.close()
 

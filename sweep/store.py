@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from sweep.keep import Columns
 
 _SMALL = {"case", "trial", "sequence", "chips", "chips_asked", "ranks", *LAYOUT_COLUMNS}
-_ORDER = (*IDENTITY_MEANINGS, *LAYOUT_COLUMNS, *QUANTITIES, "bound_by", *PART_COLUMNS)
+# In every data set, empty where a study sets no limit, so that one query reads the runs of all studies.
+_LIMITS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
+_ORDER = (*IDENTITY_MEANINGS, *LAYOUT_COLUMNS, *QUANTITIES, "bound_by", *PART_COLUMNS, "feasible", *_LIMITS)
 
 
 # ------------------------------------------------------------------------------------------------------- parts
@@ -69,13 +71,16 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
     size = len(found["layout_id"])
     columns: dict[str, Any] = {name: np.full(size, value) for name, value in identity(case).items()}
     columns |= found
+    columns |= {name: None for name in _LIMITS if name not in columns}
     order = [name for name in _ORDER if name in columns]
     order += [name for name in columns if name not in order]
     fields, arrays = [], []
     for name in order:
-        array = _arrow(name, columns[name])
+        values = columns[name]
+        array = pa.nulls(size, pa.float64()) if values is None else _arrow(name, values)
         unit, meaning = describe(name)
-        fields.append(pa.field(name, array.type, nullable=False, metadata={"unit": unit, "meaning": meaning}))
+        may_lack = name in _LIMITS
+        fields.append(pa.field(name, array.type, nullable=may_lack, metadata={"unit": unit, "meaning": meaning}))
         arrays.append(array)
     metadata = dict(question.metadata)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata))
@@ -102,7 +107,8 @@ def read_part(path: Path) -> Columns | None:
         return None
     rows = pq.read_table(path)
     shared = set(IDENTITY_MEANINGS) - {"layout_id"}
-    return {name: _numpy(rows.column(name)) for name in rows.column_names if name not in shared}
+    empty = {name for name in _LIMITS if rows.column(name).null_count}
+    return {name: _numpy(rows.column(name)) for name in rows.column_names if name not in shared | empty}
 
 
 def _numpy(column: Any) -> Any:
@@ -264,7 +270,7 @@ def digest(path: Path) -> str:
 def _bytes(column: Any) -> bytes:
     if str(column.type).startswith("dictionary"):
         return "".join(f"{value}\x00" for value in column.to_pylist()).encode()
-    return bytes(np.ascontiguousarray(column.to_numpy()).tobytes())
+    return bytes(np.ascontiguousarray(column.to_numpy()).tobytes())  # a missing limit reads as not a number
 
 
 def fingerprint(parts: Iterable[bytes]) -> str:

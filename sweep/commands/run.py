@@ -76,6 +76,8 @@ def show(finished: Finished, wide: bool) -> None:
 
     width = None if sys.stdout.isatty() else 200
     console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    for line in finished.headlines:
+        console.print(line, markup=False)
     if finished.answer.rows:
         for table in answer_table(finished.answer.rows, wide):
             console.print(table)

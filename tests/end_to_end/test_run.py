@@ -252,3 +252,15 @@ def test_a_row_says_all_that_its_numbers_need(tmp_path: Path) -> None:
     answered = {row["row"]: row for row in found["answer"]}
     for number, row in answered.items():
         assert read_row(Path(found["run"]), number)["layout_id"] == row["layout_id"]
+
+
+def test_one_query_reads_the_runs_of_all_studies(tmp_path: Path) -> None:
+    """Data sets of studies with different limits have the same columns."""
+    run(tmp_path)
+    run(tmp_path, STUDY + '[constraints]\nhbm_used_bytes = "<= 70 GB"\n')
+    columns = {part: pq.read_schema(part).names for part in (tmp_path / "runs").glob("*/designs/*.parquet")}
+    assert len({tuple(names) for names in columns.values()}) == 1
+    limit = "max(violation_limit_hbm_used_bytes), count(violation_limit_hbm_used_bytes), count(*)"
+    most, limited, rows = duckdb.sql(f"SELECT {limit} FROM '{tmp_path}/runs/*/designs/*.parquet'").fetchall()[0]
+    assert most <= 0
+    assert 0 < limited < rows
