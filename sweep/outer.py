@@ -17,7 +17,7 @@ from sweep.columns import QUANTITIES
 from sweep.designs import Design, machine
 from sweep.scheduler import Scheduler
 from sweep.study import Outer, Study, Variable, Workload, round_batch
-from sweep.trials import NOTHING, Journal, new_study, quiet, sampler, seed_of, told
+from sweep.trials import NOTHING, Journal, new_study, quiet, sampler, sampler_notes, seed_of, told
 
 if TYPE_CHECKING:
     import optuna
@@ -151,6 +151,7 @@ def _tell(outer: Outer, track: Track, trial: optuna.Trial, case: Case, outcome: 
         "values": values,
         "constraints": excesses,
         "attributes": {"case": case.index, "chips": case.chips, "batch": case.batch},
+        "sampler": sampler_notes(track.study, trial.number),
     }
 
 

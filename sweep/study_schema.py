@@ -175,7 +175,7 @@ class SearchTable(Table):
     prune: bool = True
     trials: PositiveInt = 256
     generation: PositiveInt = 16
-    sampler: Literal["tpe", "nsga2", "qmc", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
 
 
 class RangeTable(Table):
@@ -191,7 +191,7 @@ class OuterTable(Table):
 
     trials: PositiveInt
     generation: PositiveInt = 8
-    sampler: Literal["tpe", "nsga2", "qmc", "random"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
     objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s",)
     variables: Annotated[dict[str, list[Any] | RangeTable], Field(min_length=1)]
 

@@ -35,8 +35,6 @@ def sampler(kind: str, seed: int, generation: int, size: int) -> optuna.samplers
     fresh = seed_of(seed, generation)
     if kind == "nsga2":
         return samplers.NSGAIISampler(seed=fresh, population_size=size)
-    if kind == "qmc":  # its place in the sequence is the number of the trial, so its seed must not change
-        return samplers.QMCSampler(seed=seed_of(seed), warn_asynchronous_seeding=False)
     if kind == "random":
         return samplers.RandomSampler(seed=fresh)
     return samplers.TPESampler(seed=fresh, multivariate=True, constant_liar=True)
@@ -75,7 +73,14 @@ def told(trial: Mapping[str, Any], distributions: Mapping[str, Any]) -> optuna.t
         values=list(trial["values"]),
         constraints=dict(trial["constraints"]),
         user_attrs=dict(trial.get("attributes", {})),
+        system_attrs=dict(trial.get("sampler", {})),
     )
+
+
+def sampler_notes(study: optuna.Study, number: int) -> dict[str, Any]:
+    """What a sampler noted about a trial, such as its generation; without it a study cannot be taken up again."""
+    notes = study.trials[number].system_attrs
+    return {name: value for name, value in notes.items() if ":generation" in name}
 
 
 class Journal:

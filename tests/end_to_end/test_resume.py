@@ -163,3 +163,46 @@ def test_a_run_cut_into_tasks_goes_on_between_them(short_folder: Path, monkeypat
     resumed = run_study(parse(text), short_folder / "pieces", workers=0)
     assert resumed.digest == whole.digest
     assert set(calls[len(before) :]).isdisjoint(before[:3])
+
+
+OUTER = """
+[outer]
+trials = 12
+generation = 4
+sampler = "{sampler}"
+objectives = ["tokens_per_s", "power_w"]
+[outer.variables]
+chips = [8, 16, 32, 64]
+batch = [128, 256, 384]
+"chip.hbm_bandwidth" = {{ low = "2 TB/s", high = "6 TB/s" }}
+"""
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_proposals_do_not_depend_on_interruptions(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    """Stopped in the middle of a generation and continued, Optuna proposes what it would have proposed."""
+    from sweep import scheduler
+    from sweep.running import run_study
+    from sweep.study import parse
+
+    text = STUDY.replace("chips = [64, 128, 256, 384, 512, 768]\n", "").replace("deepseek-v3", "llama-3-8b")
+    study = parse(text.replace("batch = 3840", "batch = 128") + OUTER.format(sampler=sampler))
+    whole = run_study(study, short_folder / "whole", workers=0)
+    real = scheduler.run_case
+    calls = []
+
+    def stopped(*arguments: object) -> dict[str, object]:
+        calls.append(arguments)
+        if len(calls) == 14:  # two designs of four trials: in the second generation
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(scheduler, "run_case", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, short_folder / "stopped", workers=0)
+    resumed = run_study(study, short_folder / "stopped", workers=0)
+    assert len(calls) == 24 + 1
+    assert resumed.digest == whole.digest
+    assert resumed.answer == whole.answer
