@@ -1,7 +1,8 @@
 """How many legal layouts a core evaluates in a second: time, memory, energy and feasibility of each.
 
-The layouts are those of a study without bounds, on 16,384 H100 in nodes of eight, in blocks spread evenly over the
-whole list. Partial costs are shared within a list of 262,144. The same model called for one layout at a time says what the arrays are worth.
+The layouts are those of a study without bounds, on 16,384 H100 in nodes of eight, in lists spread evenly over all of
+them. Partial costs are shared within a list, the rest is done in blocks that stay in the cache. The same model called
+for one layout at a time says what the arrays are worth.
 """
 
 from __future__ import annotations

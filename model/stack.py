@@ -67,4 +67,3 @@ class Stack:
     zero_stage: int = 1
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
-    schedule: str = "1f1b"

@@ -38,9 +38,7 @@ def lock(python: str, upgrade: bool) -> Path:
     command += ["--upgrade"] if upgrade else []
     # Settings of the machine must not reach the lock: no other index, no local folder of wheels.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "PIP_"))}
-    subprocess.run(
-        command, input="\n".join(build_backend), text=True, cwd=PROJECT.parent, env=environment, check=True
-    )
+    subprocess.run(command, input="\n".join(build_backend), text=True, cwd=PROJECT.parent, env=environment, check=True)
     path.write_text(HEADER.format(python=python) + path.read_text())
     return path
 

@@ -30,7 +30,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention
 from model.chip import AttentionCalibration, Calibration, ChipPower, MatmulCalibration, MemoryCalibration
-from model.layout import RECOMPUTE_MODULES, SCHEDULES
+from model.layout import RECOMPUTE_MODULES
 from model.stack import Stack
 from model.system import Facility, PowerPart, Tier
 from sweep.catalogue import SOURCE_KINDS, Quantity
@@ -50,7 +50,7 @@ LOWER_IS_BETTER = frozenset(
     }
 )
 NEUTRAL = frozenset({"count", "per_packages", "shape"})
-CHOICES: Mapping[str, tuple[str, ...]] = {"selective_recompute": RECOMPUTE_MODULES, "schedule": SCHEDULES}
+CHOICES: Mapping[str, tuple[str, ...]] = {"selective_recompute": RECOMPUTE_MODULES}
 
 
 # ------------------------------------------------------------------------------------------------ one value

@@ -90,8 +90,9 @@ class Explanation:
                 f"{name} over by {show(excess, _UNITS.get(name, ''))}" for name, excess in self.violations().items()
             )
         )
+        model = self.training.architecture.name
         return (
-            f"{self.training.architecture.name} on {self.chips} chips of {self.system.name} ({self.stack.name}): {words}\n"
+            f"{model} on {self.chips} chips of {self.system.name} ({self.stack.name}): {words}\n"
             f"step {float(cost.step_time):.4g} s, {float(cost.tokens_per_second):,.0f} tokens/s, "
             f"MFU {100 * float(cost.model_flops_utilisation):.1f} %, {show(float(cost.power), 'W')}, "
             f"{float(cost.energy_per_token):.3g} J/token; roofline {self.bound_s:.4g} s "
@@ -111,9 +112,8 @@ class Explanation:
         """What a reader must know about the inputs."""
         if not self.rumours:
             return []
-        return [
-            f"{len(self.rumours)} numbers of {self.system.name} are rumours or placeholders: see sweep show {self.system.name}"
-        ]
+        name = self.system.name
+        return [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"]
 
 
 def _floats(parts: dict[str, Any]) -> dict[str, float]:
@@ -195,37 +195,45 @@ def explain_layout(
         raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
                                   "one of " + ", ".join(f for f in FORMATS if machine.chip.supports(f)))])  # fmt: skip
     ranks = chips * machine.chip.ranks_per_package
-    return explanation_of(
-        system, stack or catalogue.default_stack(system), Training(catalogue.architecture(model), sequence, number_format),
-        parse_layout(layout or "", ranks, batch), chips,
-    )  # fmt: skip
+    software = catalogue.stack(stack or catalogue.default_stack(system))
+    training = Training(catalogue.architecture(model), sequence, number_format)
+    return explanation_of(machine, software, training, parse_layout(layout or "", ranks, batch), chips)
 
 
-def explanation_of(system: str, stack: str, training: Training, layout: Layout, chips: int) -> Explanation:
-    """Cost one layout on a machine of the catalogue."""
-    machine, software = catalogue.system(system), catalogue.stack(stack)
+def explanation_of(
+    machine: System, software: Stack, training: Training, layout: Layout, chips: int, extra: Path | None = None
+) -> Explanation:
+    """Cost one layout on a machine; `extra` is a folder of further catalogue entries that the machine is from."""
     cost = training_step(machine, software, training, layout)
-    kinds = catalogue.source_kinds(system)
-    return Explanation(
-        machine, software, training, layout, chips, cost, float(roofline_seconds(machine, training, layout)),
-        tuple(path for path, kind in kinds.items() if kind == "rumour"),
-    )  # fmt: skip
+    kinds = catalogue.source_kinds(machine.name, extra)
+    rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
+    bound = float(roofline_seconds(machine, training, layout))
+    return Explanation(machine, software, training, layout, chips, cost, bound, rumours)
 
 
 def explain_row(reference: str) -> Explanation:
-    """Explain a row of a run, given as RUN#ROW.
+    """Explain a row of a run, given as RUN#ROW, with the catalogue that the run kept and what its study changed.
 
     Raises InputError where the run or the row does not exist.
     """
-    from sweep.store import read_row
+    from sweep.designs import machine_of_row
+    from sweep.store import find_run, read_row
 
     folder, _, row = reference.rpartition("#")
     if not folder or not row.isdigit():
-        raise InputError(
-            [Problem("explain", "RUN#ROW", "names a run folder and a row", reference, "as in runs/name#3")]
-        )
+        rule = "names a run folder and a row"
+        raise InputError([Problem("explain", "RUN#ROW", rule, reference, "as in runs/name#3")])
     found = read_row(Path(folder), int(row))
-    layout = Layout(**{long: int(found[short]) if short not in (*_WORDS, "recompute") else _value(short, found[short])
-                       for long, short in SHORT.items()})  # fmt: skip
-    training = Training(catalogue.architecture(found["model"]), int(found["sequence"]), found["number_format"])
-    return explanation_of(found["system"], found["stack"], training, layout, int(found["chips"]))
+    kept = find_run(Path(folder)) / "catalogue"
+    coded = (*_WORDS, "recompute")
+    fields = {
+        long: _value(short, found[short]) if short in coded else int(found[short]) for long, short in SHORT.items()
+    }
+    training = Training(
+        catalogue.architecture(found["model"], kept),
+        int(found["sequence"]),
+        found["number_format"],
+        float(found["expert_imbalance"]),
+    )
+    software = catalogue.stack(found["stack"], kept)
+    return explanation_of(machine_of_row(found, kept), software, training, Layout(**fields), int(found["chips"]), kept)

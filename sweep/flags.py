@@ -40,9 +40,9 @@ def _graphs(case: Mapping[str, Any]) -> str:
     return "none" if (case.get("extra") or {}).get("recipe_config") else ""
 
 
-# Host time of a mixture layer and of its dispatcher's copy to the host, by what the CUDA graphs capture. Eager: 9.2 ms a
-# layer measured for Qwen3-30B-A3B on B200 at micro-batch 1 (2 ms of it GPU work); partial: attention, router and
-# preprocessing are captured.
+# Host time of a mixture layer, and of its dispatcher's copy to the host, by what the CUDA graphs capture; fitted on the
+# Megatron-Bridge tables. Eager: Qwen3-30B-A3B on B200 at micro-batch 1 takes 9.2 ms a layer, 2 ms of it GPU work.
+# Partial: attention, router and preprocessing are captured.
 EAGER_MIXTURE_S, EAGER_SYNC_S = 0.0053, 0.0029
 PARTIAL_MIXTURE_S, PARTIAL_SYNC_S = 0.0075, 0.00065
 DROPPING_MIXTURE_S = 5e-3

@@ -1,8 +1,8 @@
 """The model against published measurements: predict every case, and sum the errors up by group.
 
-One parameter set per chip and one per software stack; a case that cannot be expressed is listed with the reason. Error =
-predicted / measured - 1, on step time (and on memory where a source prints it); never on MFU, which sources count
-differently.
+One parameter set per chip and one per software stack; a case that cannot be expressed is listed with the reason.
+Error = predicted / measured - 1, on step time (and on memory where a source prints it); never on MFU, which sources
+count differently.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from sweep.errors import InputError, Problem
 from sweep.flags import applied
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, measured_step_seconds, networked, question
 
-# A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing is
-# recomputed unless the predicted memory passes this multiple of the chip's.
+# A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
+# is recomputed unless the predicted memory passes this multiple of the chip's.
 FITS_WITHIN = 2.0
 
 
@@ -117,8 +117,8 @@ _BRANCH = re.compile(r"\br0\.(\d+)")  # release branches of Megatron-LM and Mega
 def _year(framework: str, release: str | None, flags: Sequence[Any]) -> int | None:
     """Year of a release, from how each project numbers them.
 
-    Calendar versions ("25.04", "24.11.1") name it; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up to
-    r0.10 are of 2024 or before. Other numbering says nothing.
+    Calendar versions ("25.04", "24.11.1") name it; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up
+    to r0.10 are of 2024 or before. Other numbering says nothing.
     """
     head = str(release or "").split(".")[0]
     if framework == "mlperf" and head.isdigit():

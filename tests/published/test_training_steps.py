@@ -1,4 +1,4 @@
-"""Predicted step times and memory against published measurements, by group: one parameter set per chip and per stack."""
+"""Predicted step times and memory against published measurements: one parameter set per chip and per stack."""
 
 from __future__ import annotations
 
