@@ -90,7 +90,7 @@ def _stage_seconds(stage: Stage, local: LocalCosts) -> Any:
 
 
 def _slowest_stage(model: Architecture, stack: Stack, layout: Layout, local: LocalCosts) -> _Slowest:
-    """The stage that sets the pace: first, middle or last of an even split, or the mean of a balanced one."""
+    """The stage that sets the pace: first, middle or last of an even split, or a balanced split's."""
     stages = split(model, layout)
     p = np.asarray(layout.pipeline_parallel, float)
     whole = Stage(np.asarray(float(model.dense_layers)), np.asarray(float(model.moe_layers)))
@@ -98,7 +98,9 @@ def _slowest_stage(model: Architecture, stack: Stack, layout: Layout, local: Loc
     ends = head + local.ends.embedding_s
     whole_s = _stage_seconds(whole, local) + ends
     if stack.balanced_stages:
-        return _paced(whole, local, ends, p, whole_s)
+        # layers are whole: no stage is faster than the fullest one's layers, however the ends are placed
+        fullest = np.ceil(model.layers / p) / model.layers * (whole_s - ends)
+        return _paced(whole, local, ends, np.minimum(p, whole_s / fullest), whole_s)
     single = p <= 1
     times = (
         _stage_seconds(stages.first, local) + np.where(single, ends, local.ends.embedding_s),
