@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import units
 from sweep.answer import Row, layout_text
+from sweep.designs import dimension_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +30,9 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     bands = any("tokens_per_s_low" in row for row in rows)
     equal = any("chips_equal_throughput_text" in row for row in rows)
     sampled = any("sampled_gap" in row for row in rows)
-    for name, justify in _headings(bands, equal, sampled, wide):
+    batches = len({row["gbs"] for row in rows}) > 1
+    changed = batches or any(row["changes"] for row in rows)
+    for name, justify in _headings(bands, equal, sampled, wide, changed):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     previous = None
     for row in rows:
@@ -40,6 +43,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
         cells += [row.get("chips_equal_throughput_text", "")] if equal else []
         cells += [_gap(row)] if sampled else []
         cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
+        cells += [_changes(row, batches)] if changed else []
         cells.append(layout_text(row))
         if label != previous and previous is not None:
             table.add_section()
@@ -48,14 +52,24 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     return table
 
 
-def _headings(bands: bool, equal: bool, sampled: bool, wide: bool) -> list[tuple[str, str]]:
+def _headings(bands: bool, equal: bool, sampled: bool, wide: bool, changed: bool) -> list[tuple[str, str]]:
     headings = [("design", "left"), ("chips", "right"), ("tokens/s", "right")]
     headings += [("low to high", "right")] if bands else []
     headings += [("MFU", "right"), ("power", "right"), ("J/token", "right")]
     headings += [("equal", "right")] if equal else []
     headings += [("sampling lost", "right")] if sampled else []
     headings += [("largest part", "left"), ("HBM", "right"), ("row", "right")] if wide else []
+    headings += [("changed", "left")] if changed else []
     return [*headings, ("layout", "left")]
+
+
+def _changes(row: Row, batches: bool) -> str:
+    """What sets a row's machine and batch apart from the catalogue's and the other rows'."""
+    texts = [f"batch {row['gbs']:,}"] if batches else []
+    for text in filter(None, row["changes"].split(";")):
+        path, _, value = text.rpartition("=")
+        texts.append(f"{path} {units.show(float(value), dimension_of(path).unit)}")
+    return ", ".join(texts)
 
 
 def _band(row: Row) -> str:
