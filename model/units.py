@@ -69,9 +69,9 @@ DIMENSIONS = {d.unit: d for d in _ALL}
 
 
 def _factor(unit: str, words: dict[str, float]) -> float | None:
+    if unit in words:
+        return words[unit]
     for word, scale in words.items():
-        if unit == word:
-            return scale
         if unit.endswith(word):
             prefix = unit[: -len(word)]
             if prefix in _DECIMAL:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from model.cost import StepCost
-from model.evaluate import evaluate_training
+from model.evaluate import evaluate_blocks, evaluate_training
 from model.layout import Array, Layout
 from sweep import store
 from sweep.bounds import memory_floor, time_floor
@@ -30,6 +29,7 @@ from sweep.study import Search
 # Layouts of a task: a second or so, short enough to cancel and to balance, long enough to hide what a task costs.
 PRUNED_TASK = 1 << 24
 FULL_TASK = 1 << 20
+_LISTED = 1 << 17  # layouts listed at once where all are evaluated
 STORED_TASK = 1 << 17  # every row is kept in memory until the part is written
 # These follow from the step time of a case alone, so that a bound on the time bounds them.
 _FOLLOW_TIME = ("tokens_per_s", "tokens_per_s_per_chip", "mfu", "step_time_s")
@@ -119,8 +119,7 @@ def search_points(question: Question, case: Case, first: int, last: int) -> tupl
     kept, tally = Kept(search), Tally(layouts=int(space.offsets[last] - space.offsets[first]))
     points = np.arange(first, last)
     if not search.prune or search.rows == "all":
-        for numbers, layout in _in_order(space, int(space.offsets[first]), int(space.offsets[last])):
-            look(question, known, kept, tally, numbers, layout)
+        _look_at_all(question, known, kept, tally, range(int(space.offsets[first]), int(space.offsets[last])))
         return kept.rows(), tally
     points = _that_fit(question, known, points, tally)
     floors = None
@@ -167,15 +166,25 @@ def _value_at(search: Search, case: Case, known: Records, seconds: float) -> flo
     return float(-(np.asarray(first.model_flops) / (np.asarray(first.peak_flops) * seconds))[0])
 
 
-def _in_order(space: Space, start: int, stop: int) -> Iterator[tuple[Array, Layout]]:
-    for at in range(start, stop, BLOCK):
-        end = min(at + BLOCK, stop)
-        yield np.arange(at, end, dtype=np.int64), space.decode(at, end)
+def _look_at_all(question: Question, known: Records, kept: Kept, tally: Tally, layouts: range) -> None:
+    """Evaluate every layout in the order of the space; neighbours share their partial costs."""
+    for start in range(layouts.start, layouts.stop, _LISTED):
+        stop = min(start + _LISTED, layouts.stop)
+        layout = known.space.decode(start, stop)
+        for rows, cost in evaluate_blocks(known.system, known.stack, known.training, layout, BLOCK):
+            numbers = np.arange(start + rows.start, start + rows.stop, dtype=np.int64)
+            weigh(question, kept, tally, numbers, layout.take(rows), cost)
 
 
 def look(question: Question, known: Records, kept: Kept, tally: Tally, numbers: Array, layout: Layout) -> StepCost:
     """Evaluate a block, count what it breaks, and keep what is to be kept."""
     cost = evaluate_training(known.system, known.stack, known.training, layout)
+    weigh(question, kept, tally, numbers, layout, cost)
+    return cost
+
+
+def weigh(question: Question, kept: Kept, tally: Tally, numbers: Array, layout: Layout, cost: StepCost) -> None:
+    """Count what evaluated layouts break, and keep what is to be kept."""
     shape = numbers.shape
     extra: dict[str, Any] = {}
     for name, sense, limit in question.constraints:
@@ -190,7 +199,6 @@ def look(question: Question, known: Records, kept: Kept, tally: Tally, numbers: 
     tally.evaluated += len(numbers)
     tally.feasible += int(np.count_nonzero(fits))
     kept.offer(numbers, layout, cost, extra, fits)
-    return cost
 
 
 def best_row(question: Question, case: Case, found: Columns | None) -> dict[str, Any] | None:
