@@ -243,13 +243,18 @@ def _schedule(case: Mapping[str, Any], chunks: int) -> int:
     return SCHEDULES.index("interleaved" if chunks > 1 else "1f1b")
 
 
+def is_fully_sharded(case: Mapping[str, Any]) -> bool:
+    """Whether a case shards its weights over its replicas (FSDP)."""
+    return case.get("fsdp") not in (None, 0, "0", False, "", "none") or case.get("zero_stage") == 3
+
+
 def _zero_stage(case: Mapping[str, Any], stack: Stack) -> int:
+    """Stage of ZeRO: as stated; fully sharded weights without a pipeline, sharded gradients with one."""
     stage = case.get("zero_stage")
     if stage is not None:
-        return int(stage)
-    fsdp = case.get("fsdp")
-    if fsdp not in (None, 0, "0", False, "", "none") and not case.get("pp", 1) not in (None, 1):
-        return 3
+        return min(max(int(stage), 0), 3)
+    if is_fully_sharded(case):
+        return 3 if case.get("pp") in (None, 1) else 2
     return stack.zero_stage
 
 

@@ -23,7 +23,14 @@ from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, measured_step_seconds, networked, question
+from sweep.published import (
+    CHIP_SYSTEMS,
+    InexpressibleError,
+    is_fully_sharded,
+    measured_step_seconds,
+    networked,
+    question,
+)
 
 # A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
 # is recomputed unless the predicted memory passes this multiple of the chip's.
@@ -98,34 +105,53 @@ def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
     framework = str(software.get("framework") or "other")
     if any("maxtext" in str(flag).lower() for flag in case.get("flags") or []):
         framework = "maxtext"  # a benchmark suite or submission that ran it
-    year = software.get("year") or _year(framework, software.get("release"), case.get("flags") or [])
+    year = _year(framework, case)
     names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
-    name = names[0] if names else _nearest_stack(case)
+    name = names[0] if names else _nearest_stack(case, year)
     return name, catalogue.stack(name)
 
 
-def _nearest_stack(case: Mapping[str, Any]) -> str:
-    """For an unknown framework: fully sharded data parallelism if the case says so, else what its chip runs."""
-    if case.get("zero_stage") == 3 or case.get("fsdp") not in (None, 0, "0", False, ""):
+def _nearest_stack(case: Mapping[str, Any], year: int | None) -> str:
+    """For an unknown framework: one of its kind and year.
+
+    Fully sharded data parallelism if the case says so; Megatron-LM of the year on GPUs, of the year in which the chip
+    was current where none is known; else what the chip's machine runs.
+    """
+    if is_fully_sharded(case):
         return "fms-fsdp"
-    return catalogue.default_stack(CHIP_SYSTEMS[str(case.get("chip"))][0])
+    chip = str(case.get("chip"))
+    if chip.startswith(_GPUS):
+        current = 2025 if chip.startswith(_RECENT_GPUS) else 2024
+        return catalogue.stacks_of("megatron-lm", year or current)[0]
+    return catalogue.default_stack(CHIP_SYSTEMS[chip][0])
+
+
+_RECENT_GPUS = ("b200", "b300", "gb200", "gb300", "mi355x")
+_GPUS = (*_RECENT_GPUS, "a100", "h100", "h800", "h20", "mi300x", "mi325x")
 
 
 _BRANCH = re.compile(r"\br0\.(\d+)")  # release branches of Megatron-LM and Megatron-Core
+_CALENDAR = re.compile(r"\b(2[0-9])\.(?:0[1-9]|1[0-2])\b")  # releases numbered by year and month
 
 
-def _year(framework: str, release: str | None, flags: Sequence[Any]) -> int | None:
-    """Year of a release, from how each project numbers them.
+def _year(framework: str, case: Mapping[str, Any]) -> int | None:
+    """Year of a case's software: stated, or read from how each project numbers its releases.
 
-    Calendar versions ("25.04", "24.11.1") name it; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up
-    to r0.10 are of 2024 or before. Other numbering says nothing.
+    The release may stand in the case's software, in its flags, or in the title and section of its source. Calendar
+    versions ("25.04", "24.11.1") name the year; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up to
+    r0.10 are of 2024 or before. Other numbering says nothing.
     """
-    head = str(release or "").split(".")[0]
-    if framework == "mlperf" and head.isdigit():
-        return 2020 + int(head)
-    if head.isdigit() and 20 <= int(head) <= 40:
-        return 2000 + int(head)
-    branch = _BRANCH.search(" ".join(map(str, flags)))
+    software, source = case.get("software") or {}, case.get("source") or {}
+    if software.get("year"):
+        return int(software["year"])
+    release = str(software.get("release") or "")
+    if framework == "mlperf" and release.split(".")[0].isdigit():
+        return 2020 + int(release.split(".")[0])
+    title = source.get("title") if isinstance(source, dict) else source
+    said = " ".join(map(str, (release, *(case.get("flags") or []), title, case.get("table_or_section"))))
+    calendar, branch = _CALENDAR.search(said), _BRANCH.search(said)
+    if calendar:
+        return 2000 + int(calendar.group(1))
     if branch:
         return 2024 if int(branch.group(1)) <= 10 else 2025
     return None

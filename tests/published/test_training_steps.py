@@ -40,7 +40,7 @@ def errors(group: str, quantity: str = "step_time_s", ids: str = "") -> list[flo
         ("megatron-core b200 bf16 dense", "simumax", 31, 0.03),
         ("megatron-core b200 bf16", "simumax", 43, 0.04),
         ("megatron-bridge fp8 dense", "", 55, 0.06),
-        ("nemo fp8 dense", "", 90, 0.07),
+        ("nemo fp8 dense", "", 90, 0.06),
         ("megatron-bridge MoE", "", 90, 0.12),
         ("mlperf h100_sxm fp8", "", 21, 0.06),
         ("mindspeed ascend_910b3 bf16 dense", "", 20, 0.12),
