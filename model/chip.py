@@ -58,6 +58,7 @@ class AttentionCalibration:
     overhead_keys: float  # fixed cost of a block of queries, in keys
     launch_s: float
     long_kernel_loss: float = 0.12  # per decade over 2 ms
+    older_kernels: float = 1.0  # speed of kernels written for the generation before, of native ones
     unequal_heads_backward: float = 0.83  # MLA: query/key head wider than the value head
 
 

@@ -21,6 +21,7 @@ class Stack:
     year: int = 2024
     # kernels
     fused_attention: bool = True  # flash attention; False: batched matmuls, softmax and dropout on the scores
+    native_attention: bool = True  # attention kernels written for the chip's own generation
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
     window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
