@@ -13,6 +13,7 @@ arXiv:2504.14960.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,19 @@ def _distinct(groups: Any, visits: int) -> Any:
 
 
 def _per_node(system: System, stack: Stack, shard: Shard, experts: Experts, row_bytes: Any) -> Traffic:
-    inner = system.tiers[0]
-    outer = system.tiers[-1]
+    """One copy for each domain of every tier that a token leaves, and the copies inside the innermost domain."""
     ranks = shard.expert * shard.expert_tensor
-    domains = np.maximum(ranks / inner.ranks, 1.0)
-    visited = np.minimum(_distinct(domains, experts.per_token), stack.node_limit)
-    crossing = np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
+    inner = system.tiers[0]
     copies = _distinct(shard.expert, experts.per_token)
-    outside = row_bytes * crossing / (outer.bandwidth * outer.efficiency["all_to_all"] / outer.oversubscription)
-    inside = row_bytes * copies / (inner.bandwidth * inner.efficiency["all_to_all"] * _FAN_OUT)
-    latency = inner.latency_s + _KERNEL_LATENCY_S
-    return Traffic(np.maximum(outside, inside) + latency, row_bytes * (crossing + copies))
+    slowest = row_bytes * copies / (inner.bandwidth * inner.efficiency["all_to_all"] * _FAN_OUT)
+    sent = row_bytes * copies
+    for domain, beyond in itertools.pairwise(system.tiers):
+        domains = np.maximum(ranks / domain.ranks, 1.0)
+        visited = np.minimum(_distinct(domains, experts.per_token), stack.node_limit)
+        crossing = row_bytes * np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
+        rate = beyond.bandwidth * beyond.efficiency["all_to_all"] / beyond.oversubscription
+        slowest, sent = np.maximum(slowest, crossing / rate), sent + crossing
+    return Traffic(slowest + inner.latency_s + _KERNEL_LATENCY_S, sent)
 
 
 def _one_way(
