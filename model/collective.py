@@ -1,7 +1,7 @@
 r"""Collectives on tiers of fabric.
 
-A group of g ranks placed with a stride has, inside tier j, g_j = clip(floor(n_j / stride), 1, g) members; groups of
-groups talk on the next tier. A ring or hierarchical collective of gathered size Y moves per rank
+A group of g ranks placed with a stride has g_j members inside tier j (`place`); groups of groups talk on the next
+tier. A ring or hierarchical collective of gathered size Y moves per rank
 
 .. math:: w_0 = f Y \frac{g_0 - 1}{g_0}, \qquad w_1 = f Y \frac{G - 1}{G g_0}, \quad G = g / g_0
 
@@ -40,10 +40,15 @@ class Group:
 
 
 def place(system: System, size: Any, stride: Any) -> Group:
-    """Lay groups of `size` ranks, `stride` ranks apart, over the system's tiers (worst-aligned group)."""
-    size, stride = np.asarray(size, float), np.asarray(stride, float)
-    inside = [np.clip(np.floor(tier.ranks / stride), 1.0, size) for tier in system.tiers[:-1]]
-    return Group(size, (*inside, size))
+    """Lay groups of `size` ranks, `stride` ranks apart, over the system's tiers.
+
+    Groups are packed one after the other. Where a tier's ranks are no multiple of a group's span, some groups lie on
+    two domains; the worst of them has gcd(span, ranks) / stride members on one side, and every collective waits for it.
+    """
+    members, apart = np.asarray(size, np.int64), np.asarray(stride, np.int64)
+    span = members * apart
+    inside = [np.clip(np.gcd(span, tier.ranks) // apart, 1, members).astype(float) for tier in system.tiers[:-1]]
+    return Group(members.astype(float), (*inside, members.astype(float)))
 
 
 def _rate(tier: Tier, kind: Collective, members: Any) -> Any:
@@ -72,6 +77,23 @@ def _torus_share(tier: Tier, members: Any) -> Any:
         share = share + uses * np.where(members >= reached * length, 1.0, 0.5) / axes
         reached = reached * length
     return np.maximum(share, 0.5 / axes)
+
+
+def _torus_exchange(tier: Tier, sent_bytes: Any, members: Any) -> Any:
+    """Seconds of an all-to-all on a torus: on each axis of n ranks, n/8 of what a rank sends crosses each link.
+
+    Without a wrap, where the group does not fill the axis, n/4. Source: jax-ml.github.io/scaling-book, chapter 3.
+    """
+    shape = tier.shape or (tier.ranks,)
+    link = tier.bandwidth * tier.efficiency["all_to_all"] / (2.0 * len(shape))
+    slowest: Any = 0.0
+    reached: Any = 1.0
+    for length in shape:
+        along = np.clip(members / reached, 1.0, length)
+        crossing = np.where(along > 1.0, along / np.where(along >= length, 8.0, 4.0), 0.0)
+        slowest = np.maximum(slowest, sent_bytes * crossing / link)
+        reached = reached * length
+    return slowest
 
 
 def _latency(tier: Tier, innermost: bool, hops: Any, volume: float) -> Any:
@@ -110,10 +132,11 @@ def all_to_all(system: System, sent_bytes: Any, group: Group) -> Traffic:
     previous: Any = 1.0
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         bytes_here = sent_bytes * (members - previous) / group.size
-        rate = _rate(tier, "all_to_all", members if j == 0 else np.ceil(members / previous))
         if tier.topology == "torus":
-            rate = rate * 4.0 / np.maximum(np.cbrt(members), 4.0)  # bisection: each axis carries n/8 of the traffic
-        slowest = np.maximum(slowest, bytes_here / rate)
+            slowest = np.maximum(slowest, _torus_exchange(tier, sent_bytes, members))
+        else:
+            rate = _rate(tier, "all_to_all", members if j == 0 else np.ceil(members / previous))
+            slowest = np.maximum(slowest, bytes_here / rate)
         hops = members if j == 0 else np.ceil(members / previous)
         few = np.minimum(hops, 8.0) if j == 0 else np.maximum(np.log2(np.maximum(hops, 1.0)), 0.0)
         latency = latency + np.where(hops > 1.0, tier.latency_s + tier.latency_step_s * few, 0.0)
@@ -125,12 +148,19 @@ def all_to_all(system: System, sent_bytes: Any, group: Group) -> Traffic:
     return Traffic(np.where(busy, slowest + latency + ramp, 0.0), np.where(busy, sent, 0.0))
 
 
-def transfer(system: System, sent_bytes: Any, stride: Any) -> Traffic:
-    """One rank sends `sent_bytes` to the rank `stride` away (a pipeline neighbour)."""
+def transfer(system: System, sent_bytes: Any, stride: Any, stages: Any) -> Traffic:
+    """One rank sends `sent_bytes` to its neighbour `stride` ranks away in a chain of `stages`.
+
+    The chain waits for its slowest boundary: it stays inside a tier only where the whole chain does. In a full mesh a
+    pair shares one link.
+    """
     seconds: Any = None
+    span = np.asarray(stride, np.int64) * np.asarray(stages, np.int64)
     for tier in reversed(system.tiers):
-        here = tier.latency_s + sent_bytes * tier.oversubscription / (
-            tier.bandwidth * tier.efficiency["point_to_point"]
-        )
-        seconds = here if seconds is None else np.where(stride < tier.ranks, here, seconds)
+        rate = tier.bandwidth * tier.efficiency["point_to_point"] / tier.oversubscription
+        if tier.topology == "full_mesh":
+            rate = rate / (tier.ranks - 1.0)
+        here = tier.latency_s + sent_bytes / rate
+        inside = (span <= tier.ranks) & (np.gcd(span, tier.ranks) == span)
+        seconds = here if seconds is None else np.where(inside, here, seconds)
     return Traffic(seconds, sent_bytes)

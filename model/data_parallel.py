@@ -48,6 +48,7 @@ class DataCost:
     optimizer_s: Any
     reduce_scatter_bytes: Any
     all_gather_bytes: Any
+    all_reduce_bytes: Any
     optimizer_hbm_bytes: Any
 
     def take(self, index: Any, shape: tuple[int, ...]) -> DataCost:
@@ -83,11 +84,11 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
-        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still)
+        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still)
     optimizer = vector(system.chip, updated * _OPTIMIZER_BYTES, 12) + vector(system.chip, local * _NORM_BYTES, 6)
     return DataCost(
         scatter.seconds, gather.seconds, reduce_.seconds, optimizer.seconds,
-        scatter.link_bytes, gather.link_bytes, optimizer.hbm_bytes,
+        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, optimizer.hbm_bytes,
     )  # fmt: skip
 
 
@@ -128,4 +129,5 @@ def bytes_sent(layout: Layout, cost: DataCost) -> Any:
     m = layout.microbatches
     scatters = np.where(zero >= 2, m, 1.0)
     gathers = np.where(zero >= 3, 2.0 * m, 1.0)
-    return scatters * cost.reduce_scatter_bytes + gathers * cost.all_gather_bytes
+    sharded = scatters * cost.reduce_scatter_bytes + gathers * cost.all_gather_bytes
+    return np.where(zero >= 1, sharded, cost.all_reduce_bytes)

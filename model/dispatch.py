@@ -13,7 +13,6 @@ arXiv:2504.14960.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -36,16 +35,16 @@ def _distinct(groups: Any, visits: int) -> Any:
 
 def _per_node(system: System, stack: Stack, shard: Shard, experts: Experts, row_bytes: Any) -> Traffic:
     """One copy for each domain of every tier that a token leaves, and the copies inside the innermost domain."""
-    ranks = shard.expert * shard.expert_tensor
+    group = place(system, shard.expert, shard.expert_tensor)
     inner = system.tiers[0]
     copies = _distinct(shard.expert, experts.per_token)
     slowest = row_bytes * copies / (inner.bandwidth * inner.efficiency["all_to_all"] * _FAN_OUT)
     sent = row_bytes * copies
-    for domain, beyond in itertools.pairwise(system.tiers):
-        domains = np.maximum(ranks / domain.ranks, 1.0)
+    for members, tier in zip(group.inside, system.tiers[1:], strict=False):
+        domains = np.ceil(group.size / members)
         visited = np.minimum(_distinct(domains, experts.per_token), stack.node_limit)
         crossing = row_bytes * np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
-        rate = beyond.bandwidth * beyond.efficiency["all_to_all"] / beyond.oversubscription
+        rate = tier.bandwidth * tier.efficiency["all_to_all"] / tier.oversubscription
         slowest, sent = np.maximum(slowest, crossing / rate), sent + crossing
     return Traffic(slowest + inner.latency_s + _KERNEL_LATENCY_S, sent)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from model.chip import without_cores
 from model.collective import collective, place
 from model.layer import LayerCost
 from model.layout import Layout
@@ -42,7 +43,7 @@ def end_cost(system: System, stack: Stack, training: Training, layout: Layout, l
     The loss moves `loss_bytes_per_logit` bytes for each of T V / tp logits: 18 fused, 40 to 56 as separate kernels in
     fp32. An MTP module is a projection of 2h to h, a layer, and the shared head again (DeepSeek-V3, arXiv:2412.19437).
     """
-    model, chip = training.architecture, system.chip
+    model, chip = training.architecture, without_cores(system.chip, stack.reserved_cores)
     shard = Shard.of(training, layout)
     vocabulary = model.vocabulary / shard.tensor
     forward, inputs, weights = linear(chip, "bf16", shard.tokens, vocabulary, model.hidden)

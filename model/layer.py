@@ -21,7 +21,7 @@ from model.layout import RECOMPUTE_MODULES, Layout
 from model.modules import Module, Rank, Shard, attention, feed_forward, mixture, norms_and_residuals
 from model.stack import Stack
 from model.system import System
-from model.work import SILENCE, Traffic
+from model.work import Traffic
 from model.workload import Training
 
 LAYER_KEYS = (
@@ -64,13 +64,14 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class _Exposed:
-    """Exposed seconds forward and backward of one kind of traffic, and the bytes it sends."""
+    """Exposed seconds and bytes sent, forward and backward, of one kind of traffic."""
 
     forward_s: Any = 0.0
     backward_s: Any = 0.0
     slowdown_forward_s: Any = 0.0
     slowdown_backward_s: Any = 0.0
-    link_bytes: Any = 0.0
+    forward_bytes: Any = 0.0
+    backward_bytes: Any = 0.0
 
 
 def _bit(layout: Layout, *names: str) -> Any:
@@ -98,15 +99,19 @@ def _tensor_traffic(
     beside = np.where(sequence, gather.seconds + scatter.seconds, reduce_.seconds if behind else 0.0) * pairs
     open_ = np.where(sequence, gather.seconds, 0.0 if behind else reduce_.seconds) * pairs
     slow, hidden_share = system.chip.calibration.communication_slowdown, stack.tensor_overlap
-    sent = np.where(sequence, 3.0 * gather.link_bytes + 2.0 * scatter.link_bytes, 2.0 * reduce_.link_bytes) * pairs
+    sent = np.where(sequence, gather.link_bytes + scatter.link_bytes, reduce_.link_bytes) * pairs
+    sent_back = np.where(sequence, 2.0 * gather.link_bytes + scatter.link_bytes, reduce_.link_bytes) * pairs
     if not stack.tensor_backward_overlap:
-        return _Exposed(forward * (1.0 - hidden_share), open_ + beside, forward * hidden_share * slow, 0.0, sent)
+        return _Exposed(
+            forward * (1.0 - hidden_share), open_ + beside, forward * hidden_share * slow, 0.0, sent, sent_back
+        )
     return _Exposed(
         forward * (1.0 - hidden_share),
         open_ * (1.0 - hidden_share) + np.maximum(beside - hiding_s, 0.0),
         forward * hidden_share * slow,
         (np.minimum(beside, hiding_s) + open_ * hidden_share) * slow,
         sent,
+        sent_back,
     )
 
 
@@ -117,11 +122,12 @@ def _context_traffic(
     model = training.architecture
     group = place(system, layout.context_parallel, layout.tensor_parallel)
     value, query_key = model.value_head, model.query_key_head
-    keys = model.heads if model.latent is not None else model.key_value_heads
-    ring_bytes = 2.0 * shard.sequences * shard.sequence * keys * (query_key + value) / shard.tensor
+    heads = model.heads / shard.tensor
+    keys = heads if model.latent is not None else shard.key_heads(model)
+    ring_bytes = 2.0 * shard.sequences * shard.sequence * keys * (query_key + value)
     ring = collective(system, "all_gather", ring_bytes, group)
-    packed = (model.heads + keys) * query_key + (keys + model.heads) * value
-    exchange = all_to_all(system, 2.0 * shard.tokens * packed / shard.tensor, group)
+    packed = (heads + keys) * query_key + (keys + heads) * value
+    exchange = all_to_all(system, 2.0 * shard.tokens * packed, group)
     is_ring = np.asarray(layout.context_exchange) == 0
     left = stack.context_exposed
     ring_forward = np.maximum(ring.seconds - stack.context_overlap * core.forward.seconds, left * ring.seconds)
@@ -131,7 +137,8 @@ def _context_traffic(
     return _Exposed(
         np.where(is_ring, ring_forward, exchange.seconds),
         np.where(is_ring, ring_backward, exchange.seconds),
-        link_bytes=np.where(is_ring, 3.0 * ring.link_bytes, 2.0 * exchange.link_bytes),
+        forward_bytes=np.where(is_ring, ring.link_bytes, exchange.link_bytes),
+        backward_bytes=np.where(is_ring, 2.0 * ring.link_bytes, exchange.link_bytes),
     )
 
 
@@ -139,7 +146,10 @@ def _expert_traffic(stack: Stack, slowdown: float, forward: Traffic, backward: T
     """Dispatch and combine; the hidden share slows the compute that it runs beside."""
     kept = 1.0 - stack.expert_overlap + stack.expert_overlap * slowdown
     return _Exposed(
-        forward.seconds * kept, backward.seconds * kept, link_bytes=forward.link_bytes + backward.link_bytes
+        forward.seconds * kept,
+        backward.seconds * kept,
+        forward_bytes=forward.link_bytes,
+        backward_bytes=backward.link_bytes,
     )
 
 
@@ -200,7 +210,8 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     context_s = context.forward_s * (1.0 + full) + context.backward_s
     expert_s = expert.forward_s * (1.0 + full) + expert.backward_s
     compute_s = compute_forward + compute_backward
-    links = (SILENCE.link_bytes + tensor.link_bytes + context.link_bytes + expert.link_bytes) * (1.0 + full / 3.0)
+    kinds = (tensor, context, expert)
+    links = sum((k.forward_bytes * (1.0 + full) + k.backward_bytes for k in kinds), np.asarray(0.0))
     return LayerCost(
         forward_s=forward_s,
         backward_s=backward_s,

@@ -34,7 +34,7 @@ def _shape_rules(training: Training, layout: Layout) -> dict[str, Array]:
     if model.latent is None:
         kv = model.key_value_heads
         key_rule = np.minimum(_rest(kv, t), _rest(t, kv))
-    around = np.where(np.asarray(layout.context_exchange) == 0, 0, np.maximum(t * c - model.heads, 0))
+    around = np.where(np.asarray(layout.context_exchange) == 0, 0, _rest(model.heads, t * c))
     return {
         "heads_over_tp": _rest(model.heads, t),
         "kv_heads_over_tp": key_rule,
@@ -58,6 +58,9 @@ def _expert_rules(training: Training, layout: Layout) -> dict[str, Array]:
     return {
         "expert_ranks": _rest(inside, e * et),
         "experts_over_ep": _rest(experts.experts, e),
+        "tp_with_ep_needs_sequence_parallel": np.where(
+            (e > 1) & (np.asarray(layout.tensor_parallel) > 1) & (np.asarray(layout.sequence_parallel) == 0), 1, 0
+        ),
         "expert_width_over_etp": _rest(experts.hidden, et),
     }
 
@@ -77,7 +80,9 @@ def _batch_rules(layout: Layout) -> dict[str, Array]:
         "microbatches_over_pp": np.where(interleaved & (v > 1) & (batch_rest == 0), _rest(m, p), 0),
         "chunks_need_interleaving": chunks,
         "chunks_need_stages": np.where(p > 1, 0, v - 1),
-        "dual_pipe": np.where(schedule == _DUAL_PIPE, np.mod(p, 2) + np.maximum(p - m, 0), 0),
+        "dual_pipe": np.where(
+            (schedule == _DUAL_PIPE) & (p > 1), np.mod(p, 2) + np.mod(m, 2) + np.maximum(2 * p - m, 0), 0
+        ),
         "zero_with_pipeline": np.where((np.asarray(layout.zero_stage) >= 2) & (p > 1), 1, 0),
         "sequence_parallel_needs_tp": np.where(
             (np.asarray(layout.sequence_parallel) > 0) & (np.asarray(layout.tensor_parallel) <= 1), 1, 0

@@ -74,6 +74,10 @@ class Shard:
             ring=np.where(np.asarray(layout.context_exchange) == 0, context, 1.0),
         )
 
+    def key_heads(self, model: Architecture) -> Any:
+        """Key and value heads of a rank: at least one, repeated where there are more ranks than heads."""
+        return np.maximum(model.key_value_heads / self.tensor, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Rank:
@@ -142,7 +146,7 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     sizes = (model.query_key_head, model.value_head)
     queries = shard.sequence / shard.context
     if model.latent is None:
-        packed = (model.heads + 2 * model.key_value_heads) * model.head_size / shard.tensor
+        packed = (model.heads / shard.tensor + 2.0 * shard.key_heads(model)) * model.head_size
     else:
         packed = model.heads * (2 * model.query_key_head + model.value_head) / shard.tensor
     output = model.heads * model.value_head / shard.tensor
@@ -176,8 +180,7 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
 
 def _plain_projections(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, ...]:
     """Fused query-key-value projection and output projection; keys are replicated where tp exceeds their heads."""
-    key_heads = np.maximum(model.key_value_heads / shard.tensor, 1.0)
-    width = model.head_size * (model.heads / shard.tensor + 2.0 * key_heads)
+    width = model.head_size * (model.heads / shard.tensor + 2.0 * shard.key_heads(model))
     out = model.heads * model.head_size / shard.tensor
     forward, backward = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
     return (Module("attention_projections", forward, backward, has_weights=True),)
@@ -244,7 +247,7 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
         ),
         Module(
             "activation", activate, deactivate,
-            saved_bytes=2.0 * shard.tokens * local, redo=activate, recompute=("activation", recompute),
+            saved_bytes=rank.input_bytes * shard.tokens * local, redo=activate, recompute=("activation", recompute),
         ),
     )  # fmt: skip
 
@@ -278,12 +281,12 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     backward = backward + rank.cast(rows * (model.hidden + inputs))
     return (
         Module(
-            "experts", forward, backward, saved_bytes=rows * (rank.input_bytes * model.hidden + 2.0 * inputs),
-            redo=forward + permute, recompute=("experts",), has_weights=True,
+            "experts", forward, backward, kept_bytes=rows * rank.input_bytes * model.hidden,
+            saved_bytes=2.0 * rows * inputs, redo=forward, recompute=("experts",), has_weights=True,
         ),
         Module(
-            "expert_activation", activate, vector(chip, rows * width * back, 1), saved_bytes=2.0 * rows * width,
-            redo=activate, recompute=("activation", "experts"),
+            "expert_activation", activate, vector(chip, rows * width * back, 1),
+            saved_bytes=rank.input_bytes * rows * width, redo=activate, recompute=("activation", "experts"),
         ),
         Module("permute", permute, permute),
     )  # fmt: skip

@@ -49,11 +49,10 @@ class PipelineTimes:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRule:
-    """Idle seconds of a step, and microbatches in flight on the first and on the last stage (of a full stage)."""
+    """Idle seconds of a step, and microbatches in flight on a stage (of the full stage's activations)."""
 
     bubble_s: Callable[[PipelineTimes], Any]
-    in_flight_first: Callable[[Any, Any, Any], Any]  # (p, v, m)
-    in_flight_last: Callable[[Any, Any, Any], Any]
+    in_flight: Callable[[Any, Any, Any, Any], Any]  # (p, v, m, i) on stage i
     weight_copies: float = 1.0
 
 
@@ -84,30 +83,18 @@ def _dual_pipe(t: PipelineTimes) -> Any:
     return np.maximum(t.stages / 2.0 - 1.0, 0.0) * np.maximum(t.stage_s + backward - 3.0 * t.weight_gradient_s, 0.0)
 
 
-def _interleaved_first(p: Any, v: Any, m: Any) -> Any:
-    return np.minimum(m * v, (v - 1.0) * p + 2.0 * (p - 1.0) + 1.0) / v
-
-
-def _interleaved_last(p: Any, v: Any, m: Any) -> Any:
-    return np.minimum(m * v, (v - 1.0) * p + 1.0) / v
+def _interleaved_in_flight(p: Any, v: Any, m: Any, i: Any) -> Any:
+    return np.minimum(m * v, (v - 1.0) * p + 2.0 * (p - i - 1.0) + 1.0) / v
 
 
 SCHEDULE_RULES: dict[str, ScheduleRule] = {
-    "1f1b": ScheduleRule(
-        lambda t: t.other_stages_s, lambda p, v, m: np.minimum(m, p), lambda p, v, m: np.minimum(m, 1.0)
-    ),
-    "gpipe": ScheduleRule(lambda t: t.other_stages_s, lambda p, v, m: m + 0.0 * p, lambda p, v, m: m + 0.0 * p),
-    "interleaved": ScheduleRule(lambda t: t.other_stages_s / t.chunks, _interleaved_first, _interleaved_last),
-    "zb-h1": ScheduleRule(_zero_bubble(1.0), lambda p, v, m: np.minimum(m, p), lambda p, v, m: np.minimum(m, p)),
-    "zb-h2": ScheduleRule(
-        _zero_bubble(2.0),
-        lambda p, v, m: np.minimum(m, 2.0 * p - 1.0),
-        lambda p, v, m: np.minimum(m, 2.0 * p - 1.0),
-    ),
-    "zb-v": ScheduleRule(_zero_bubble_v, lambda p, v, m: np.minimum(m, p), lambda p, v, m: np.minimum(m, p)),
-    "dualpipe": ScheduleRule(
-        _dual_pipe, lambda p, v, m: np.minimum(m, p + 1.0), lambda p, v, m: np.minimum(m, p + 1.0), 2.0
-    ),
+    "1f1b": ScheduleRule(lambda t: t.other_stages_s, lambda p, v, m, i: np.minimum(m, p - i)),
+    "gpipe": ScheduleRule(lambda t: t.other_stages_s, lambda p, v, m, i: m + 0.0 * (p - i)),
+    "interleaved": ScheduleRule(lambda t: t.other_stages_s / t.chunks, _interleaved_in_flight),
+    "zb-h1": ScheduleRule(_zero_bubble(1.0), lambda p, v, m, i: np.minimum(m, p + 0.0 * i)),
+    "zb-h2": ScheduleRule(_zero_bubble(2.0), lambda p, v, m, i: np.minimum(m, 2.0 * p - 1.0 + 0.0 * i)),
+    "zb-v": ScheduleRule(_zero_bubble_v, lambda p, v, m, i: np.minimum(m, p + 0.0 * i)),
+    "dualpipe": ScheduleRule(_dual_pipe, lambda p, v, m, i: np.minimum(m, p + 1.0 + 0.0 * i), 2.0),
 }
 
 
@@ -126,11 +113,9 @@ def bubble_seconds(schedule: Any, times: PipelineTimes) -> Any:
     return np.where(times.stages > 1, _by_schedule(schedule, lambda rule: rule.bubble_s(times)), 0.0)
 
 
-def in_flight(schedule: Any, stages: Any, chunks: Any, microbatches: Any) -> tuple[Any, Any]:
-    """Microbatches held at the peak by the first and the last stage, in units of a full stage's activations."""
-    first = _by_schedule(schedule, lambda rule: rule.in_flight_first(stages, chunks, microbatches))
-    last = _by_schedule(schedule, lambda rule: rule.in_flight_last(stages, chunks, microbatches))
-    return first, last
+def in_flight(schedule: Any, stages: Any, chunks: Any, microbatches: Any, stage: Any) -> Any:
+    """Microbatches that stage `stage` (from 0) holds at its peak, in units of its full activations."""
+    return _by_schedule(schedule, lambda rule: rule.in_flight(stages, chunks, microbatches, stage))
 
 
 def weight_copies(schedule: Any) -> Any:

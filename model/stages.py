@@ -1,8 +1,9 @@
 """How a model's layers fall on pipeline stages, and the weights of a stage.
 
-An even split gives every model chunk ceil(L / (p v)) layers until they run out; the shortest chunks lie on the last
-stage. Leading dense layers of a mixture lie on the first stage, the embedding too; head, loss and multi-token
-prediction on the last. A balanced split (explicit pipeline layouts: Llama 3, DeepSeek-V3) evens the stages' times out.
+An even split gives each of the p v model chunks floor(L / (p v)) layers and the first L mod (p v) chunks one more, so
+that the last stage holds the fewest. Leading dense layers of a mixture lie on the first stage, the embedding too; head,
+loss and multi-token prediction on the last. A balanced split (explicit pipeline layouts: Llama 3, DeepSeek-V3) evens
+the stages' times out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """The first, the fullest middle and the last stage of an even split. Without a pipeline all three are the model."""
+    """The first, the second and the last stage of an even split. Without a pipeline all three are the model.
+
+    Of the stages between first and last the second holds the most layers, and the most microbatches.
+    """
 
     first: Stage
     middle: Stage
@@ -41,20 +45,22 @@ def split(model: Architecture, layout: Layout) -> Stages:
     """Split the layers evenly over the stages of each layout."""
     p = np.asarray(layout.pipeline_parallel, float)
     v = np.asarray(layout.virtual_stages, float)
-    most = np.ceil(model.layers / (p * v))
-    fullest = np.minimum(most * v, model.layers)
-    fewest = np.where(p > 1, np.floor(model.layers / (p * v)) * v, model.layers)
+    base, longer = np.divmod(float(model.layers), p * v)
+    most = base + np.minimum(longer, 1.0)
+    fullest = base * v + np.ceil(longer / p)
+    fewest = base * v + np.floor(longer / p)
+    second = np.where(p > 2, base * v + np.ceil(np.maximum(longer - 1.0, 0.0) / p), fewest)
     leading = float(model.dense_layers)
     first_dense = np.minimum(leading, np.where(p > 1, most, model.layers))
     mixtures = float(model.moe_layers)
     if model.experts is not None and model.experts.every > 1:
         share = model.dense_layers / model.layers
-        return Stages(*(Stage(n * share, n * (1.0 - share)) for n in (fullest, fullest, fewest)))
-    middle_mixture = np.minimum(fullest, mixtures)
+        return Stages(*(Stage(n * share, n * (1.0 - share)) for n in (fullest, second, fewest)))
+    middle_mixture = np.minimum(second, mixtures)
     last_mixture = np.minimum(fewest, mixtures)
     return Stages(
         first=Stage(first_dense, fullest - first_dense) if mixtures else Stage(fullest, 0.0 * fullest),
-        middle=Stage(fullest - middle_mixture, middle_mixture),
+        middle=Stage(second - middle_mixture, middle_mixture),
         last=Stage(fewest - last_mixture, last_mixture),
     )
 
@@ -74,6 +80,9 @@ def _layer_weights(model: Architecture, layout: Layout) -> tuple[Any, Any, Any]:
     if model.latent is not None:  # down-projections are not split
         replicated = model.hidden * (model.latent.query_rank + model.latent.key_value_rank + model.latent.rope_head)
     attention = (model.attention_parameters - replicated) / t + replicated
+    if model.latent is None:  # key and value heads are repeated where there are more ranks than heads
+        repeated = np.maximum(t / model.key_value_heads, 1.0) - 1.0
+        attention = attention + repeated * 2.0 * model.hidden * model.head_size * model.key_value_heads / t
     dense = attention + model.dense_feed_forward_parameters / t
     if model.experts is None:
         return dense, dense, np.zeros_like(t)
@@ -83,8 +92,8 @@ def _layer_weights(model: Architecture, layout: Layout) -> tuple[Any, Any, Any]:
     return dense, mixture, model.experts.experts * model.expert_parameters / shards
 
 
-def stage_weights(model: Architecture, layout: Layout, stages: Stages) -> tuple[StageWeights, StageWeights]:
-    """Weights on one rank of the first and of the last stage (embedding, head and MTP included)."""
+def stage_weights(model: Architecture, layout: Layout, stages: Stages) -> tuple[StageWeights, ...]:
+    """Weights on one rank of the first, of a middle and of the last stage (embedding, head and MTP where they lie)."""
     dense, mixture, routed = _layer_weights(model, layout)
     t = np.asarray(layout.tensor_parallel, float)
     single = np.asarray(layout.pipeline_parallel) <= 1
@@ -96,11 +105,12 @@ def stage_weights(model: Architecture, layout: Layout, stages: Stages) -> tuple[
         stages.first.of(dense, mixture) + tables_first + np.where(single, mtp_dense, 0.0),
         stages.first.mixture * routed + np.where(single, extra * routed, 0.0),
     )
+    middle = StageWeights(stages.middle.of(dense, mixture), stages.middle.mixture * routed)
     last = StageWeights(
         stages.last.of(dense, mixture) + np.where(single, tables_first, table) + mtp_dense,
         (stages.last.mixture + extra) * routed,
     )
-    return first, last
+    return first, middle, last
 
 
 def mean_stage_weights(model: Architecture, layout: Layout) -> StageWeights:

@@ -124,7 +124,9 @@ def _transfer_seconds(system: System, stack: Stack, training: Training, layout: 
     sent = 2.0 * tokens * training.architecture.hidden / np.where(shared, t, 1.0)
     inside = t * layout.context_parallel
     stride = np.where(np.asarray(layout.rank_order) == 0, inside * layout.data_parallel, inside)
-    seconds = (transfer(system, sent, stride).seconds + ends.boundary_gather_s) * stack.pipeline_exposed
+    seconds = (
+        transfer(system, sent, stride, layout.pipeline_parallel).seconds + ends.boundary_gather_s
+    ) * stack.pipeline_exposed
     return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds + stack.transfer_sync_s, 0.0)
 
 

@@ -47,8 +47,8 @@ EAGER_MIXTURE_S, EAGER_SYNC_S = 0.0053, 0.0029
 PARTIAL_MIXTURE_S, PARTIAL_SYNC_S = 0.0075, 0.00065
 DROPPING_MIXTURE_S = 5e-3
 # Passes over the routed rows around the expert matmuls: separate permutes, and those fused into the dispatcher.
-PERMUTES = {"alltoall": 2.8, "deepep": 2, "hybridep": 0.4}
-EXPERT_OVERLAP = 0.925
+PERMUTES = {"alltoall": 2.8, "deepep": 2, "hybridep": 0.3}
+EXPERT_OVERLAP = 0.875
 
 
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:

@@ -169,8 +169,24 @@ def networked(system: System, case: Mapping[str, Any]) -> System:
     per_node = case.get("chips_per_node")
     if gigabits is None or not per_node:
         return system
-    outer = replace(system.tiers[-1], bandwidth=gigabits / 8 * 1e9 / float(per_node))
+    ranks = float(per_node) * system.chip.ranks_per_package
+    outer = replace(system.tiers[-1], bandwidth=gigabits / 8 * 1e9 / ranks)
     return replace(system, tiers=(*system.tiers[:-1], outer))
+
+
+def aligned(system: System, case: Mapping[str, Any]) -> System:
+    """The machine with as many ranks of its scale-up domain as a run used: groups are laid so that none is cut.
+
+    A job on 256 chips of racks of 72 takes 64 of each; only multiples of the domain use all of it.
+    """
+    inner, chips = system.tiers[0], case.get("num_chips")
+    if not isinstance(chips, int) or chips < 1 or inner.topology != "switch":
+        return system
+    ranks = chips * system.chip.ranks_per_package
+    if ranks % inner.ranks == 0:
+        return system
+    used = 1 << (min(inner.ranks, ranks).bit_length() - 1)
+    return replace(system, tiers=(replace(inner, ranks=used), *system.tiers[1:]))
 
 
 def number_format(case: Mapping[str, Any]) -> str:

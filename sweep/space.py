@@ -260,7 +260,7 @@ def _with_schedules(
     batches = (problem.global_batch // (points["micro_batch"] * points["data_parallel"]))[:, None]
     legal = offered & (pp * chunks <= _stages(problem.architecture))
     legal &= (schedule != _INTERLEAVED) | (batches % pp == 0)
-    legal &= (schedule != _DUALPIPE) | ((pp % 2 == 0) & (batches >= pp))
+    legal &= (schedule != _DUALPIPE) | ((pp % 2 == 0) & (batches % 2 == 0) & (batches >= 2 * pp))
     legal = np.where(pp == 1, plain, legal)
     if lost := int(np.count_nonzero(~legal)):
         dropped["schedule: illegal, or without effect"] = lost * (per_point // len(pairs))
@@ -354,6 +354,7 @@ def _sequence_parallel(problem: Problem, axes: Axes, points: Points, values: Arr
     tp = points["tensor_parallel"]
     shard = problem.sequence // points["context_parallel"]
     legal = np.isin(values, axes.sequence_parallel) & ((values == 0) | (shard % tp == 0)[:, None])
+    legal &= (values == 1) | (points["expert_parallel"] == 1)[:, None]  # Megatron-Core demands it of experts under tp
     return _neutral(tp == 1, values, 0, legal)
 
 
@@ -363,7 +364,7 @@ def _recompute(problem: Problem, axes: Axes, points: Points, values: Array) -> A
 
 def _context_exchange(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:
     cp = points["context_parallel"]
-    fits = (points["tensor_parallel"] * cp <= problem.architecture.heads)[:, None]
+    fits = (problem.architecture.heads % (points["tensor_parallel"] * cp) == 0)[:, None]
     legal = np.isin(values, axes.context_exchange) & ((values != _ALL_TO_ALL) | fits)
     return _neutral(cp == 1, values, 0, legal)
 
@@ -373,7 +374,7 @@ def _zero_stage(problem: Problem, axes: Axes, points: Points, values: Array) -> 
     inner = points["expert_parallel"] * points["expert_tensor_parallel"]
     alone = (replicas == 1) & (replicas * points["tensor_parallel"] == inner)
     legal = (values < 2) | (points["pipeline_parallel"] == 1)[:, None]
-    return _neutral(alone, values, min(axes.zero_stage), legal)
+    return np.asarray(_neutral(alone, values, min(axes.zero_stage), legal) & legal)
 
 
 def _rank_order(problem: Problem, axes: Axes, points: Points, values: Array) -> Array:

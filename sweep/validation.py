@@ -26,6 +26,7 @@ from sweep.flags import applied
 from sweep.published import (
     CHIP_SYSTEMS,
     InexpressibleError,
+    aligned,
     is_fully_sharded,
     measured_step_seconds,
     networked,
@@ -163,7 +164,7 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
     if str(chip) not in CHIP_SYSTEMS:
         raise InexpressibleError(f"chip {chip!r} is not in the catalogue")
     name, sold_with = CHIP_SYSTEMS[str(chip)]
-    system = networked(catalogue.system(name, chip_name=sold_with), case)
+    system = aligned(networked(catalogue.system(name, chip_name=sold_with), case), case)
     return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package
 
 

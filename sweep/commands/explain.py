@@ -42,7 +42,7 @@ def explain(
     sequence
         Tokens of a sequence.
     number_format
-        Of the matmuls: bf16, fp8, mxfp8, nvfp4.
+        Of the matmuls: bf16, fp8, mxfp8, nvfp4, int8.
     stack
         Software stack; by default the system's.
     json

@@ -100,7 +100,7 @@ def test_a_larger_group_sends_no_less(system: System) -> None:
 @given(system=systems)
 def test_a_transfer_slows_with_its_size(system: System) -> None:
     """Sending more bytes to a neighbour takes longer, near or far, and never less than the link's peak allows."""
-    sent = transfer(system, PAYLOADS[:, None], STRIDES)
+    sent = transfer(system, PAYLOADS[:, None], STRIDES, 2)
     assert np.all(np.diff(sent.seconds, axis=0) > 0)
     assert np.all(sent.seconds * max(tier.bandwidth for tier in system.tiers) >= PAYLOADS[:, None])
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.layout import SCHEDULES
+from model.layout import SCHEDULES, Layout
 from model.pipeline import SCHEDULE_RULES, PipelineTimes, bubble_seconds, in_flight, weight_copies
+from model.stages import split
+from sweep import catalogue
 
 Task = tuple[bool, int, int]  # forward or not, chunk, microbatch
 
@@ -102,7 +105,9 @@ def bubble(schedule: str, times: PipelineTimes) -> float:
 
 def flying(schedule: str, stages: int, chunks: int, microbatches: int) -> tuple[float, float]:
     """The model's microbatches in flight on the first and the last stage."""
-    first, last = in_flight(SCHEDULES.index(schedule), float(stages), float(chunks), float(microbatches))
+    ends = (0.0, float(stages - 1))
+    shape = (SCHEDULES.index(schedule), float(stages), float(chunks), float(microbatches))
+    first, last = (in_flight(*shape, stage) for stage in ends)
     return float(first), float(last)
 
 
@@ -203,3 +208,20 @@ def test_without_stages_there_is_no_bubble() -> None:
     """One stage never waits for another."""
     times = equal_stages(1, 1, 8, 1.0, 2.0, 1.0)
     assert {name: bubble(name, times) for name in SCHEDULES} == dict.fromkeys(SCHEDULES, 0.0)
+
+
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 30), st.booleans())
+def test_stages_hold_the_layers_dealt_to_them(stages: int, chunks: int, more: int, mixtures: bool) -> None:
+    """Dealing chunks to stages one by one gives the first, second and last stage's layers, and all of the model's."""
+    chunks = chunks if stages > 1 else 1
+    layers = stages * chunks + more
+    base, longer = divmod(layers, stages * chunks)
+    dealt = [sum(base + (chunk < longer) for chunk in range(i, stages * chunks, stages)) for i in range(stages)]
+    model = replace(catalogue.architecture("deepseek-v3" if mixtures else "llama-3-8b"), layers=layers)
+    if model.experts is not None:
+        model = replace(model, experts=replace(model.experts, dense_layers=min(3, layers)))
+    found = split(model, Layout(pipeline_parallel=stages, virtual_stages=chunks))
+    second = min(1, stages - 1)
+    assert sum(dealt) == layers and max(dealt[1:] or dealt) == dealt[second]
+    for stage, place in zip((found.first, found.middle, found.last), (0, second, -1), strict=True):
+        assert stage.dense + stage.mixture == dealt[place]
