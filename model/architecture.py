@@ -60,7 +60,6 @@ class Architecture:
     window: int = 0  # sliding-window attention span in tokens; 0: none
     full_attention_every: int = 1  # with a window: one layer of this many attends to everything
     norms_per_layer: int = 2
-    attention_bias: bool = False
 
     # ------------------------------------------------------------------ layers
     @property

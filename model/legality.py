@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 
 from model.layout import SCHEDULES, Array, Layout
-from model.stack import Stack
-from model.system import System
 from model.workload import Training
 
 _INTERLEAVED = SCHEDULES.index("interleaved")
@@ -103,7 +101,6 @@ def legal(training: Training, layout: Layout) -> Array:
     return np.broadcast_to(np.asarray(ok), layout.shape)
 
 
-def violations(system: System, stack: Stack, training: Training, layout: Layout) -> dict[str, Array]:
+def violations(training: Training, layout: Layout) -> dict[str, Array]:
     """Broken rules only (rules that hold everywhere are left out), as excesses."""
-    del system, stack
     return {name: excess for name, excess in rules(training, layout).items() if np.any(excess > 0)}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from model.architecture import Architecture
+from model.attention import mean_keys
 from model.chip import FORMATS
 from model.collective import transfer
 from model.cost import MemoryParts, StepCost, TimeParts
@@ -177,12 +178,7 @@ def model_flops_per_token(model: Architecture, sequence: float) -> float:
     """
     table = model.vocabulary * model.hidden
     weights = model.active_parameters - (0 if model.tied_embeddings else table)
-    keys = sequence / 2.0
-    if model.window:
-        span = min(model.window, sequence)
-        windowed = span * (1.0 - span / (2.0 * sequence))
-        share = 1.0 / model.full_attention_every
-        keys = keys * share + windowed * (1.0 - share)
+    keys = float(mean_keys(sequence, model.window, model.full_attention_every))
     attention = 2.0 * model.layers * model.heads * (model.query_key_head + model.value_head) * keys
     return 6.0 * weights + 3.0 * attention
 
@@ -213,7 +209,7 @@ def assemble(
         model_flops=tokens * model_flops_per_token(model, training.sequence),
         peak_flops=ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan),
         packages=ranks * system.packages_per_rank,
-        violations=violations(system, stack, training, layout) | {"hbm_bytes": _over(system, stack, used)},
+        violations=violations(training, layout) | {"hbm_bytes": _over(system, stack, used)},
     )
 
 

@@ -43,13 +43,14 @@ class Finished:
 @cache
 def code_fingerprint() -> str:
     """Hash of the code that decides the rows: the cost model and this package, without the catalogue."""
+    root = Path(str(sweep.__file__)).parents[1]
     files = [
-        file
+        file.relative_to(root)
         for package in (model, sweep)
         for file in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
         if "commands" not in file.parts
     ]
-    return store.fingerprint(part for file in files for part in (file.name.encode(), file.read_bytes()))
+    return store.fingerprint(part for file in files for part in (file.as_posix().encode(), (root / file).read_bytes()))
 
 
 @cache
@@ -98,6 +99,7 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
         "study_sha256": store.fingerprint([study.text.encode()]),
         "catalogue_sha256": store.fingerprint(t.encode() for item in entries.items() for t in item),
         "code_sha256": code_fingerprint(),
+        "libraries": {name: versions()[name] for name in ("numpy", "optuna")},  # the last bits of a row are theirs
     }
     name = store.fingerprint([json.dumps(facts, sort_keys=True).encode()])[:10]
     facts |= {"commit": commit(), "versions": versions()}

@@ -21,6 +21,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def write_part(path: Path, question: Question, case: Case, found: Columns | None
     import pyarrow.parquet as pq
 
     rows = table(question, case, found)
-    temporary = path.with_name(f"_{path.name}-{os.getpid()}")
+    temporary = path.with_name(f"_{path.name}-{uuid4().hex}")
     texts = [field.name for field in rows.schema if str(field.type).startswith(("int", "dictionary"))]
     with temporary.open("wb") as file:
         pq.write_table(rows, file, compression="zstd", compression_level=1, use_dictionary=texts)
