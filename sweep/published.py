@@ -80,6 +80,9 @@ class Question:
     chosen: tuple[str, ...]  # what was left open and is chosen by the model, or assumed
 
 
+_MOST = 2**31  # of anything that a case counts
+
+
 def number(case: Mapping[str, Any], key: str, default: int | None = None) -> int:
     """A whole number of a case, or the default where the source is silent."""
     value = case.get(key)
@@ -87,7 +90,7 @@ def number(case: Mapping[str, Any], key: str, default: int | None = None) -> int
         if default is None:
             raise InexpressibleError(f"{key} is not stated")
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= _MOST or value % 1:
         raise InexpressibleError(f"{key} is {value!r}, not a positive whole number")
     return int(value)
 

@@ -170,9 +170,14 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures."""
-    blank = Prediction(
-        str(case.get("id")), group_of(case), "step_time_s", None, None, None, None, None, case.get("grade")
-    )
+    from sweep.case_schema import read  # pydantic is slow to import
+
+    blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
+    try:
+        case = read(case)
+    except ValueError as fault:
+        return [replace(blank, reason=str(fault))]
+    blank = replace(blank, group=group_of(case), grade=case.get("grade"))
     try:
         measured, how = measured_step_seconds(case)
         return _predicted(case, replace(blank, measured=measured, measured_how=how))
@@ -191,6 +196,8 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     layout = asked.layouts.flat().take(np.array([row]))
     seconds = float(cost.step_time[row])
+    if not 0.0 < seconds < np.inf:
+        raise InexpressibleError("the numbers of the case give no finite step time")
     done = replace(
         blank,
         stack=name,

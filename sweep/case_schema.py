@@ -1,0 +1,142 @@
+"""The form of a measured case: types and ranges of the fields that the rules of `sweep.published` read.
+
+Everything may be missing, and fields that nobody reads may be anything: a case that leaves something out is judged by
+those rules. What is stated must be readable, or the case is listed with the field at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+
+def _number(value: Any) -> Any:
+    """A number as JSON writes it: pydantic alone would read true as 1 and "8" as 8."""
+    if isinstance(value, bool | str):
+        raise ValueError("must be a number")
+    return value
+
+
+def _texts(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Size = Annotated[int, BeforeValidator(_number), Field(ge=0, le=10**8)] | None
+Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] | None
+Texts = Annotated[list[str], BeforeValidator(_texts)] | None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class _Latent(_Part):
+    q_lora_rank: Size = None
+    kv_lora_rank: int = Field(ge=1, le=10**8)
+    qk_nope_head_dim: int = Field(ge=0, le=10**8)
+    qk_rope_head_dim: int = Field(ge=0, le=10**8)
+    v_head_dim: int = Field(ge=1, le=10**8)
+
+
+class _Experts(_Part):
+    experts: Size = None
+    experts_per_token: Size = None
+    moe_ffn_hidden: Size = None
+    shared_experts: Size = None
+    shared_ffn_hidden: Size = None
+    dense_layers: Size = None
+    moe_every_n_layers: Size = None
+    moe_layer_freq: Size = None
+
+
+class _Architecture(_Part):
+    layers: Size = None
+    hidden: Size = None
+    heads: Size = None
+    ffn_hidden: Size = None
+    kv_heads: Size = None
+    head_dim: Size = None
+    vocab: Size = None
+    gated_mlp: bool | None = None
+    tied_embeddings: bool | None = None
+    mtp_layers: Size = None
+    sliding_window: Size = None
+    full_attention_every_n_layers: Size = None
+    mla: _Latent | None = None
+    moe: _Experts | None = None
+
+
+class _Software(_Part):
+    framework: str | None = None
+    release: str | None = None
+    year: Size = None
+
+
+class _Recipe(_Part):
+    cuda_graph_impl: str | None = None
+    cuda_graph_scope: Texts = None
+    recompute_modules: Texts = None
+    moe_flex_dispatcher_backend: str | None = None
+    moe_a2a_overlap: bool | None = None
+    fp8_dot_product_attention: bool | None = None
+    use_megatron_fsdp: bool | None = None
+    cpu_offloading_num_layers: Size = None
+
+
+class _Extra(_Part):
+    recipe_config: _Recipe | None = None
+    real_alloc_gib: Amount = None
+    max_memory_gb: Amount = None
+    peak_mem_mib: Amount = None
+    memory_mb: Amount = None
+
+
+class _Target(_Part):
+    step_time_s: Amount = None
+    how: str | None = None
+
+
+class _Measured(_Part):
+    tflops_per_chip: Amount = None
+
+
+class _Case(_Part):
+    model: str | None = None
+    task: str | None = None
+    chip: str | None = None
+    chips_per_node: Size = None
+    network: str | None = None
+    number_format: str | None = None
+    schedule: str | None = None
+    recompute: str | None = None
+    sequence_parallel: bool | None = None
+    fsdp: bool | int | str | None = None
+    zero_stage: Size = None
+    micro_batch: Size = None
+    vp: Size = None
+    flags: Texts = None
+    grade: str | None = None
+    measured_tflops_kind: str | None = None
+    arch: _Architecture | None = None
+    software: _Software | None = None
+    target: _Target | None = None
+    measured: _Measured | None = None
+    extra: _Extra | None = None
+
+
+def read(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The case with its fields in their types and nothing null.
+
+    Raises ValueError naming every field at fault, and its value.
+    """
+    try:
+        return _Case.model_validate(case).model_dump(exclude_none=True)
+    except ValidationError as failure:
+        faults = {
+            ".".join(part for part in map(str, error["loc"]) if part not in ("bool", "int", "str")):
+            f"{error['input']!r:.60}, {error['msg'][:1].lower()}{error['msg'][1:]}"
+            for error in failure.errors()
+        }  # fmt: skip
+        raise ValueError("; ".join(f"{field} is {fault}" for field, fault in faults.items())) from None
