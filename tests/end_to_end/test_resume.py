@@ -53,6 +53,8 @@ def start(folder: Path, out: str, workers: int, text: str = STUDY) -> subprocess
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(folder)},
+        # shells start jobs in the background with interrupts ignored, and children inherit it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
