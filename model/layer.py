@@ -219,7 +219,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
         tensor_s=tensor_s,
         context_s=context_s,
         expert_s=expert_s,
-        host_s=forward_s + backward_s - (compute_s + tensor_s + context_s + expert_s),
+        host_s=np.maximum(forward_s + backward_s - (compute_s + tensor_s + context_s + expert_s), 0.0),  # not -1e-16
         saved_bytes=np.where(full > 0, 2.0 * shard.tokens * model.hidden * shard.token_share, saved),
         matrix_joules=forward.matrix_joules + backward.matrix_joules + redo_joules,
         forward_joules=forward.matrix_joules,

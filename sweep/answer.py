@@ -15,7 +15,7 @@ from typing import Any
 
 from model import units
 from sweep.cases import Case
-from sweep.columns import QUANTITIES
+from sweep.columns import LIMIT_COLUMNS, QUANTITIES
 from sweep.study import Study
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
         elif case.corner == "nominal" and best is None:
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
-            rows.append(dict(best))
+            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best))  # null where the study sets no limit
     by_key = {_key(case): case for case in cases}
     for row in rows:
         key = _key(by_key_of(by_key, row))
@@ -94,11 +94,14 @@ def why_not(outcome: Mapping[str, Any]) -> str:
     blocking = [(name, count) for name, count in outcome["broken"].items() if count]
     if not blocking:
         return "every layout meets each limit alone, none meets all"
-    name, count = max(blocking, key=lambda item: item[1])
-    excess = outcome["nearest"][name]
-    unit = "byte" if name == "hbm_bytes" else _limit_unit(name)
-    by = f"; the nearest is {units.show(excess, unit)} over" if excess > 0 else ""
-    return f"{count:,} of {outcome['layouts']:,} layouts break {name.replace('_', ' ')}{by}"
+    blocking.sort(key=lambda item: (outcome["nearest"][item[0]] <= 0, -item[1]))  # rules that no layout meets first
+    told = []
+    for name, count in blocking:
+        excess = outcome["nearest"][name]
+        unit = "byte" if name == "hbm_bytes" else _limit_unit(name)
+        by = f", the nearest is {units.show(excess, unit)} over" if excess > 0 else ""
+        told.append(f"{count:,} break {name.replace('_', ' ')}{by}")
+    return f"of {outcome['layouts']:,} layouts " + "; ".join(told)
 
 
 def _limit_unit(name: str) -> str:

@@ -19,12 +19,18 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _label(value: Any) -> Any:
+    """Text, or a number where someone left the quotes away, as in a release of 25.09."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _texts(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return [str(one) for one in value] if isinstance(value, list) else [value] if isinstance(value, str) else value
 
 
 Size = Annotated[int, BeforeValidator(_number), Field(ge=0, le=10**8)] | None
 Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] | None
+Label = Annotated[str, BeforeValidator(_label)] | None
 Texts = Annotated[list[str], BeforeValidator(_texts)] | None
 
 
@@ -70,7 +76,7 @@ class _Architecture(_Part):
 
 class _Software(_Part):
     framework: str | None = None
-    release: str | None = None
+    release: Label = None
     year: Size = None
 
 
@@ -95,7 +101,7 @@ class _Extra(_Part):
 
 class _Target(_Part):
     step_time_s: Amount = None
-    how: str | None = None
+    how: Label = None
 
 
 class _Measured(_Part):
@@ -103,8 +109,8 @@ class _Measured(_Part):
 
 
 class _Case(_Part):
-    model: str | None = None
-    task: str | None = None
+    model: Label = None
+    task: Label = None
     chip: str | None = None
     chips_per_node: Size = None
     network: str | None = None
@@ -117,7 +123,7 @@ class _Case(_Part):
     micro_batch: Size = None
     vp: Size = None
     flags: Texts = None
-    grade: str | None = None
+    grade: Label = None
     measured_tflops_kind: str | None = None
     arch: _Architecture | None = None
     software: _Software | None = None

@@ -79,6 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stderr.close()
         code = 0
+    except OSError as failure:  # no room, no permission, no folder: what is done stays, and the command can go on
+        sys.stderr.write(f"{failure.filename or 'sweep'}: {failure.strerror or failure}\n")
+        code = BAD_INPUT
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -110,6 +110,8 @@ IDENTITY_MEANINGS = {
     "chips": "chip packages",
     "ranks": "ranks: one per chip die that runs a process",
 }
+# Bytes, watts and so on over a limit of the study; null where it sets none.
+LIMIT_COLUMNS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
 
 
 def text_column(name: str, codes: Array) -> Array:

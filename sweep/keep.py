@@ -54,7 +54,7 @@ def _beaten(rows: Array, by: Array) -> Array:
     """Where some row of `by` is at least as good in every objective."""
     if not len(by):
         return np.zeros(len(rows), bool)
-    return np.any(np.all(by[None, :, :] <= rows[:, None, :], axis=2), axis=1)  # type: ignore[no-any-return]
+    return np.asarray(np.any(np.all(by[None, :, :] <= rows[:, None, :], axis=2), axis=1))
 
 
 def _first_alive(rows: Array) -> Array:

@@ -21,7 +21,7 @@ from sweep.cluster import Pool
 from sweep.columns import QUANTITIES
 from sweep.errors import problem
 from sweep.progress import Progress
-from sweep.store import RunFolder, part_name
+from sweep.store import RunFolder, is_whole, part_name, rows_in
 
 Report = dict[str, Any]
 _WAIT_S = 0.25
@@ -91,11 +91,13 @@ class Scheduler:
         self._twice: set[tuple[int, int, int]] = set()
         self._took: deque[float] = deque(maxlen=101)
         for line in folder.lines():
-            if line.get("done") == "case":
+            if line.get("done") == "case" and is_whole(folder.path, line):
                 self._outcomes[line["case"]] = line
             elif line.get("done") == "step":
                 case, first, last = line["step"]
-                self._seen[case, first, last] = line
+                places = (folder.designs, folder.candidates)
+                if not line.get("rows") or any(rows_in(place / line["part"]) == line["rows"] for place in places):
+                    self._seen[case, first, last] = line
 
     def work_off(self, cases: Iterable[Case]) -> dict[int, Report]:
         """Outcome of every case, by its number."""

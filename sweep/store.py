@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,7 +27,7 @@ from uuid import uuid4
 import numpy as np
 
 from sweep.cases import Case, Question, identity
-from sweep.columns import IDENTITY_MEANINGS, LAYOUT_COLUMNS, PART_COLUMNS, QUANTITIES, describe
+from sweep.columns import IDENTITY_MEANINGS, LAYOUT_COLUMNS, LIMIT_COLUMNS, PART_COLUMNS, QUANTITIES, describe
 from sweep.errors import problem
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
 
 _SMALL = {"case", "trial", "sequence", "chips", "chips_asked", "ranks", *LAYOUT_COLUMNS}
 # In every data set, empty where a study sets no limit, so that one query reads the runs of all studies.
-_LIMITS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
-_ORDER = (*IDENTITY_MEANINGS, *LAYOUT_COLUMNS, *QUANTITIES, "bound_by", *PART_COLUMNS, "feasible", *_LIMITS)
+_ORDER = (*IDENTITY_MEANINGS, *LAYOUT_COLUMNS, *QUANTITIES, "bound_by", *PART_COLUMNS, "feasible", *LIMIT_COLUMNS)
 
 
 # ------------------------------------------------------------------------------------------------------- parts
@@ -72,7 +72,7 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
     size = len(found["layout_id"])
     columns: dict[str, Any] = {name: np.full(size, value) for name, value in identity(case).items()}
     columns |= found
-    columns |= {name: None for name in _LIMITS if name not in columns}
+    columns |= {name: None for name in LIMIT_COLUMNS if name not in columns}
     order = [name for name in _ORDER if name in columns]
     order += [name for name in columns if name not in order]
     fields, arrays = [], []
@@ -80,7 +80,7 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
         values = columns[name]
         array = pa.nulls(size, pa.float64()) if values is None else _arrow(name, values)
         unit, meaning = describe(name)
-        may_lack = name in _LIMITS
+        may_lack = name in LIMIT_COLUMNS
         fields.append(pa.field(name, array.type, nullable=may_lack, metadata={"unit": unit, "meaning": meaning}))
         arrays.append(array)
     metadata = dict(question.metadata)
@@ -108,7 +108,7 @@ def read_part(path: Path) -> Columns | None:
         return None
     rows = pq.read_table(path)
     shared = set(IDENTITY_MEANINGS) - {"layout_id"}
-    empty = {name for name in _LIMITS if rows.column(name).null_count}
+    empty = {name for name in LIMIT_COLUMNS if rows.column(name).null_count}
     return {name: _numpy(rows.column(name)) for name in rows.column_names if name not in shared | empty}
 
 
@@ -192,7 +192,8 @@ def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for text in file:
             if text.endswith("\n"):
-                yield json.loads(text)
+                with suppress(json.JSONDecodeError):  # a damaged line counts as work not done
+                    yield json.loads(text)
 
 
 def find_run(run: Path) -> Path:
@@ -204,8 +205,27 @@ def find_run(run: Path) -> Path:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a run is complete."""
-    return any(line.get("done") == "run" for line in manifest_lines(path / "manifest.jsonl"))
+    """Whether a run is complete, and every part that its manifest promises is there."""
+    lines = list(manifest_lines(path / "manifest.jsonl"))
+    done = any(line.get("done") == "run" for line in lines)
+    return done and all(is_whole(path, line) for line in lines if line.get("done") == "case")
+
+
+def is_whole(path: Path, line: Mapping[str, Any]) -> bool:
+    """Whether the parts of a case that is done can be read and hold the rows that its line promises."""
+    found = (path / "designs").glob(f"case-{line['case']:06d}*.parquet")
+    return not line.get("rows") or sum(rows_in(part) for part in found) == line["rows"]
+
+
+def rows_in(part: Path) -> int:
+    """Rows of a part; none where it is missing or damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(part).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return 0
 
 
 def row_numbers(path: Path, wanted: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:

@@ -17,7 +17,7 @@ from sweep import catalogue
 from sweep.designs import Design, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.space import Axes
-from sweep.study_schema import ROWS, OuterTable, RangeTable, StudyTable, bound, read
+from sweep.study_schema import MOST, ROWS, OuterTable, RangeTable, StudyTable, bound, positive, read
 
 Sense = Literal["<=", ">="]
 # Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
@@ -237,7 +237,7 @@ class _Checker:
         read_changes = []
         for path, value in given.items():
             try:
-                read_changes.append((path, units.parse(value, dimension_of(path))))
+                read_changes.append((path, positive(units.parse(value, dimension_of(path)), value)))
             except ValueError as failure:
                 self.wrong(f'{key}.change."{path}"', str(failure))
         return tuple(read_changes)
@@ -314,8 +314,8 @@ def _variable(name: str, values: list[Any] | RangeTable, dimension: units.Dimens
 
     def number(value: Any) -> float:
         if dimension is not None:
-            return units.parse(value, dimension)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            return positive(units.parse(value, dimension), value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
             raise ValueError(f"{value!r} is not a positive whole number")
         return value
 

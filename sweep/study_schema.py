@@ -6,6 +6,7 @@ afterwards, in sweep/study.py, so that both kinds of problem are reported togeth
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -24,22 +25,37 @@ ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
 _BOUND = re.compile(r"^\s*(<=|>=)\s*(.+)$")
 
 
-def _with_unit(dimension: units.Dimension) -> BeforeValidator:
-    return BeforeValidator(lambda text: units.parse(text, dimension))
+MOST = 10**12  # of sequences or tokens of a step
+MOST_CHIPS = 10**8
 
 
-def _whole_tokens(text: Any) -> int:
-    return round(units.parse(text, units.TOKENS))
+def _positive(dimension: units.Dimension) -> BeforeValidator:
+    return BeforeValidator(lambda text: positive(units.parse(text, dimension), text))
+
+
+def positive(value: float, text: Any) -> float:
+    """The value, if it is finite and over 0. Raises ValueError."""
+    if not 0.0 < value < math.inf:
+        raise ValueError(f"{text!r} is not over 0 and finite")
+    return value
+
+
+def _tokens(text: Any) -> int:
+    """Tokens, a whole number, from a text with a unit."""
+    value = positive(units.parse(text, units.TOKENS), text)
+    if value > MOST or abs(value - round(value)) > 1e-6 * value:
+        raise ValueError(f"{text!r} is not a whole number of tokens up to {MOST:,}")
+    return round(value)
 
 
 def _batch(value: Any) -> int | float:
     """Sequences where an integer is given, tokens (as a float) where a text with a unit is."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if value < 1:
-            raise ValueError(f"a batch holds at least one sequence, but got {value}")
+        if not 1 <= value <= MOST:
+            raise ValueError(f"a batch holds at least one sequence, at most {MOST:,}, but got {value}")
         return value
     if isinstance(value, str):
-        return units.parse(value, units.TOKENS)
+        return float(_tokens(value))
     raise ValueError(f"{value!r} is neither a number of sequences nor tokens, as in 2048 or '16 Mtoken'")
 
 
@@ -70,7 +86,7 @@ def _degrees(value: Any) -> Degrees:
     if isinstance(value, int) and not isinstance(value, bool):
         value = [value]
     if isinstance(value, list):
-        if not value or not all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in value):
+        if not value or not all(isinstance(v, int) and not isinstance(v, bool) and 0 < v <= MOST_CHIPS for v in value):
             raise ValueError(f"{value!r} is not a list of positive whole numbers, as in [1, 2, 4]")
         return Degrees(values=tuple(sorted(set(value))))
     if isinstance(value, dict) and value and set(value) <= {"min", "max"}:
@@ -117,7 +133,7 @@ class Table(BaseModel):
 
 
 Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
-Sizes = Annotated[list[PositiveInt], Field(min_length=1)]
+Sizes = Annotated[list[Annotated[int, Field(gt=0, le=MOST_CHIPS)]], Field(min_length=1)]
 Values = Annotated[Degrees, BeforeValidator(_degrees)]
 _AXES = Axes()
 
@@ -126,10 +142,10 @@ class WorkloadTable(Table):
     """What is trained: a model, its sequence and its batch."""
 
     model: str
-    sequence: Annotated[PositiveInt, BeforeValidator(_whole_tokens)]
+    sequence: Annotated[PositiveInt, BeforeValidator(_tokens)]
     batch: Annotated[int | float, BeforeValidator(_batch)]
     number_format: Formats = ("bf16",)
-    expert_imbalance: Annotated[float, Field(ge=1.0)] = 1.0
+    expert_imbalance: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
 
 
 class DesignTable(Table):
@@ -140,7 +156,7 @@ class DesignTable(Table):
     stack: str | None = None
     chips: Sizes | None = None
     number_format: Formats | None = None
-    power_cap: Annotated[float | None, _with_unit(units.WATTS)] = None
+    power_cap: Annotated[float | None, _positive(units.WATTS)] = None
     change: dict[str, Any] = {}
 
 
@@ -199,7 +215,7 @@ class OuterTable(Table):
 class StudyTable(Table):
     """A study file."""
 
-    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = None
+    name: Annotated[str | None, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = None
     question: Annotated[str, Field(min_length=1)]
     seed: Annotated[int, Field(ge=0)] = 0
     chips: Sizes | None = None
@@ -227,6 +243,8 @@ def bound(name: str, text: Any) -> tuple[str, str, float]:
         value = float(limit) if dimension is units.NUMBER else units.parse(limit, dimension)
     except ValueError as failure:
         raise ValueError(f"{failure}, after '<=' or '>='") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{limit!r} is not a finite limit")
     return name, match.group(1), value
 
 

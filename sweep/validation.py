@@ -66,7 +66,7 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
     problems: list[Problem] = []
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").split("\n")  # other line ends may stand inside of texts
         except (OSError, UnicodeDecodeError) as failure:
             problems.append(Problem(str(file), "", f"cannot be read: {failure}", None, "give a JSON Lines file"))
             continue
@@ -75,8 +75,9 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
                 continue
             try:
                 case = json.loads(line)
-            except json.JSONDecodeError as failure:
-                problems.append(Problem(str(file), f"line {at}", f"is not JSON: {failure.msg}"))
+            except (ValueError, RecursionError) as failure:
+                fault = getattr(failure, "msg", str(failure))
+                problems.append(Problem(str(file), f"line {at}", f"is not JSON: {fault}"))
                 continue
             if isinstance(case, dict):
                 cases.append(case)
@@ -180,7 +181,8 @@ def predict(case: Mapping[str, Any]) -> list[Prediction]:
     blank = replace(blank, group=group_of(case), grade=case.get("grade"))
     try:
         measured, how = measured_step_seconds(case)
-        return _predicted(case, replace(blank, measured=measured, measured_how=how))
+        blank = replace(blank, measured=measured, measured_how=how)
+        return _predicted(case, blank)
     except InexpressibleError as reason:
         return [replace(blank, reason=str(reason))]
 

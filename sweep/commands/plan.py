@@ -36,7 +36,7 @@ def plan(
     checked = load(study)
     found = plan_study(checked, workers or os.cpu_count() or 1)
     if as_json:
-        sys.stdout.write(json.dumps({"study": checked.name} | found.as_object()) + "\n")
+        sys.stdout.write(json.dumps({"study": checked.name} | found.as_object(), allow_nan=False) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(checked, found)) + "\n")
 

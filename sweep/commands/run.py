@@ -50,7 +50,7 @@ def run(
         sys.stderr.write(f"\nstopped; what is done is kept, and the same command goes on: sweep run {study}\n")
         return 130
     if as_json:
-        sys.stdout.write(json.dumps(as_object(finished)) + "\n")
+        sys.stdout.write(json.dumps(as_object(finished), allow_nan=False) + "\n")
     else:
         show(finished, wide=all_sizes)
     if not finished.answer.rows:

@@ -208,3 +208,21 @@ def test_proposals_do_not_depend_on_interruptions(
     assert len(calls) == 24 + 1
     assert resumed.digest == whole.digest
     assert resumed.answer == whole.answer
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut short"])
+def test_a_lost_part_is_computed_again(short_folder: Path, damage: str) -> None:
+    """A run that was finished and lost a part, or half of one, is whole again after the same command."""
+    from sweep.running import run_study
+    from sweep.study import parse
+
+    whole = run_study(parse(STUDY), short_folder / damage, workers=0)
+    part = sorted((whole.path / "designs").iterdir())[0]
+    rows = part.read_bytes()
+    if damage == "removed":
+        part.unlink()
+    else:
+        part.write_bytes(rows[: len(rows) // 2])
+    again = run_study(parse(STUDY), short_folder / damage, workers=0)
+    assert again.fresh and again.digest == whole.digest
+    assert part.read_bytes() == rows
