@@ -130,23 +130,18 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """Weights of the whole model without multi-token-prediction modules."""
-        routed = self.moe_layers * (self.experts.experts if self.experts else 0) * self.expert_parameters
-        return (
-            self.layers * self.attention_parameters
-            + self.dense_layers * self.dense_feed_forward_parameters
-            + self.moe_layers * self.shared_parameters
-            + routed
-            + self.embedding_parameters
-        )
+        return self._with_routed(self.experts.experts if self.experts else 0)
 
     @property
     def active_parameters(self) -> int:
         """Weights that one token passes through, embedding included as published counts do."""
-        routed = self.moe_layers * (self.experts.per_token if self.experts else 0) * self.expert_parameters
+        return self._with_routed(self.experts.per_token if self.experts else 0)
+
+    def _with_routed(self, experts: int) -> int:
+        """Weights with so many routed experts in each mixture layer."""
         return (
             self.layers * self.attention_parameters
             + self.dense_layers * self.dense_feed_forward_parameters
-            + self.moe_layers * self.shared_parameters
-            + routed
+            + self.moe_layers * (self.shared_parameters + experts * self.expert_parameters)
             + self.embedding_parameters
         )

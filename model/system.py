@@ -7,7 +7,7 @@ has no bound. Bandwidth is per rank and direction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model.chip import Chip
@@ -71,3 +71,31 @@ class System:
     def packages_per_rank(self) -> float:
         """Packages that one rank stands for."""
         return 1.0 / self.chip.ranks_per_package
+
+
+def partly_used(system: System, tier: str, ranks: int) -> System:
+    """The machine with only `ranks` of a tier's ranks at work, so that groups fit: 64 of a rack of 72, say.
+
+    The equipment of a unit serves fewer packages, and the chips left over draw their idle power.
+
+    Raises ValueError where the tier is not a switch of that many ranks, or a unit would be left with a part of a
+    package.
+    """
+    whole = next((one for one in system.tiers[:-1] if one.name == tier), None)
+    if whole is None or whole.topology != "switch" or not 1 <= ranks <= whole.ranks:
+        known = ", ".join(f"{one.name} ({one.ranks})" for one in system.tiers[:-1] if one.topology == "switch")
+        raise ValueError(f"{ranks} ranks of {tier!r} cannot be in use alone; switched tiers and their ranks: {known}")
+    share = ranks / whole.ranks
+    used = round(system.unit_packages * share)
+    if abs(used - system.unit_packages * share) > 1e-9 or not used:
+        raise ValueError(
+            f"{ranks} of {whole.ranks} ranks are no whole number of a unit's {system.unit_packages} packages"
+        )
+    idle_w = system.chip.power.idle_w * system.chip.ranks_per_package
+    spare = PowerPart("spare chips, idle", "board", system.unit_packages - used, idle_w, used)
+    return replace(
+        system,
+        tiers=tuple(replace(one, ranks=ranks) if one.name == tier else one for one in system.tiers),
+        parts=(*(replace(part, per_packages=part.per_packages * share) for part in system.parts), spare),
+        unit_packages=used,
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 from model import units
 from model.stack import Stack
-from model.system import System
+from model.system import System, partly_used
 from sweep import catalogue
 from sweep.errors import nearest
 
@@ -28,6 +28,7 @@ CHANGEABLE: dict[str, units.Dimension] = {
     "chip.power.joule_per_link_byte": units.JOULES_PER_BYTE,
     "tiers.*.bandwidth": units.BANDWIDTH,
     "tiers.*.ranks": units.NUMBER,
+    "tiers.*.ranks_in_use": units.NUMBER,
     "tiers.*.latency_s": units.SECONDS,
     "tiers.*.latency_step_s": units.SECONDS,
     "tiers.*.oversubscription": units.NUMBER,
@@ -36,6 +37,7 @@ CHANGEABLE: dict[str, units.Dimension] = {
     "facility.pue": units.NUMBER,
     "unit_packages": units.NUMBER,
 }
+_IN_USE = "tiers.*.ranks_in_use"
 _WHOLE = ("tiers.*.ranks", "unit_packages")
 # Written for a package, as a chip is bought; a rank gets its share.
 _OF_A_PACKAGE = (
@@ -75,6 +77,8 @@ def changed(system: System, path: str, value: float) -> System:
 
     The chip's peaks, memory and power are those of a package, as in the catalogue.
     """
+    if fnmatch(path, _IN_USE):
+        return partly_used(system, path.split(".")[1], round(value))
     if any(fnmatch(path, pattern) for pattern in _OF_A_PACKAGE):
         value /= system.chip.ranks_per_package
     whole = any(fnmatch(path, pattern) for pattern in _WHOLE)

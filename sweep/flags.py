@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.stack import Stack
+from model.stack import Dispatch, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,14 @@ def _dispatcher(case: Mapping[str, Any]) -> str:
     return "alltoall" if (case.get("extra") or {}).get("recipe_config") else ""
 
 
+def _dispatched(label: str, backend: str, dispatch: Dispatch) -> FlagRule:
+    return FlagRule(
+        f"{label} dispatcher",
+        lambda case: _dispatcher(case) == backend,
+        lambda s: replace(s, dispatch=dispatch, permute_passes=PERMUTES[backend]),
+    )
+
+
 RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "eager launches", lambda case: _graphs(case) == "none", lambda s: _launched(s, EAGER_MIXTURE_S, EAGER_SYNC_S)
@@ -88,21 +96,9 @@ RULES: tuple[FlagRule, ...] = (
         lambda case: _recipe(case, "moe_a2a_overlap") is False,
         lambda s: replace(s, expert_overlap=0.0),
     ),
-    FlagRule(
-        "all-to-all dispatcher",
-        lambda case: _dispatcher(case) == "alltoall",
-        lambda s: replace(s, dispatch="all_to_all", permute_passes=PERMUTES["alltoall"]),
-    ),
-    FlagRule(
-        "DeepEP dispatcher",
-        lambda case: _dispatcher(case) == "deepep",
-        lambda s: replace(s, dispatch="per_node", permute_passes=PERMUTES["deepep"]),
-    ),
-    FlagRule(
-        "HybridEP dispatcher",
-        lambda case: _dispatcher(case) == "hybridep",
-        lambda s: replace(s, dispatch="per_node", permute_passes=PERMUTES["hybridep"]),
-    ),
+    _dispatched("all-to-all", "alltoall", "all_to_all"),
+    _dispatched("DeepEP", "deepep", "per_node"),
+    _dispatched("HybridEP", "hybridep", "per_node"),
     FlagRule(
         "tensor-parallel overlap",
         lambda case: "tp comm overlap" in _flags(case) or "use-mc2" in _flags(case),

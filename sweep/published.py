@@ -17,7 +17,7 @@ from model.bounds import forward_flops_per_token
 from model.chip import FORMATS
 from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
-from model.system import System
+from model.system import System, partly_used
 from model.workload import Training
 
 
@@ -189,7 +189,7 @@ def aligned(system: System, case: Mapping[str, Any]) -> System:
     if ranks % inner.ranks == 0:
         return system
     used = 1 << (min(inner.ranks, ranks).bit_length() - 1)
-    return replace(system, tiers=(replace(inner, ranks=used), *system.tiers[1:]))
+    return partly_used(system, inner.name, used)
 
 
 def number_format(case: Mapping[str, Any]) -> str:

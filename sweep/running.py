@@ -92,17 +92,17 @@ def entries_of(study: Study) -> dict[str, str]:
 
 def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
     """The run folder of a study, named by what its rows depend on, and what every task shares."""
-    entries = entries_of(study)
+    entries, found = entries_of(study), versions()
     facts = {
         "study": study.name,
         "seed": study.seed,
         "study_sha256": store.fingerprint([study.text.encode()]),
         "catalogue_sha256": store.fingerprint(t.encode() for item in entries.items() for t in item),
         "code_sha256": code_fingerprint(),
-        "libraries": {name: versions()[name] for name in ("numpy", "optuna")},  # the last bits of a row are theirs
+        "libraries": {name: found[name] for name in ("numpy", "optuna")},  # the last bits of a row are theirs
     }
     name = store.fingerprint([json.dumps(facts, sort_keys=True).encode()])[:10]
-    facts |= {"commit": commit(), "versions": versions()}
+    facts |= {"commit": commit(), "versions": found}
     metadata: dict[str, str] = {
         "study": study.name,
         "question": study.question,
@@ -110,7 +110,7 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
         "commit": commit(),
         "code": code_fingerprint(),
         "catalogue": str(facts["catalogue_sha256"]),
-        "versions": json.dumps(versions(), sort_keys=True),
+        "versions": json.dumps(found, sort_keys=True),
         "study_file": study.text,
     }
     question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))

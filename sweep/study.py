@@ -301,6 +301,8 @@ class _Checker:
             key = f"outer.variables.{name}" if name in OUTER_PLAIN else f'outer.variables."{name}"'
             try:
                 dimension = None if name in OUTER_PLAIN else dimension_of(name)
+                if name.endswith(".ranks_in_use"):
+                    raise ValueError("sets the unit that sizes are whole numbers of: give it in a design's change")
                 variables.append(_variable(name, values, dimension))
                 for design in designs if dimension is not None else ():
                     changed(machine(design), name, 1.0)

@@ -51,6 +51,10 @@ def test_a_good_study_is_read() -> None:
         ("batch = 128", 'batch = "0.4 token"', "workloads[0].batch", "not a whole number of tokens"),
         ('"8192 token"', '"1e300 token"', "workloads[0].sequence", "not a whole number of tokens"),
         ("chips = [16]", "chips = [99999999999999999999]", "chips[0]", "less than or equal to"),
+        (
+            '"hgx-h20"', '"hgx-h20"\nchange = { "tiers.nvlink.ranks_in_use" = 9 }',
+            'designs[0].change."tiers.nvlink.ranks_in_use"', "nvlink (8)",
+        ),
         ('"hgx-h20"', '"hgx-h20"\npower_cap = "0 W"', "designs[0].power_cap", "not over 0"),
         ("batch = 128", "batch = 128\nexpert_imbalance = inf", "workloads[0].expert_imbalance", "finite"),
         ("batch = 128", "batch = 1.5", "workloads[0].batch", "neither a number of sequences nor tokens"),

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.cost import StepCost
 from model.step import training_step
-from model.system import System
+from model.system import System, partly_used
+from sweep import catalogue
 from tests.laws.strategies import Case, at_most, cases, with_chip
 
 
@@ -89,3 +91,24 @@ def test_work_is_paid_for_whatever_the_layout(case: Case) -> None:
     cost = training_step(free, case.stack, case.training, case.layout)
     cheapest = min(case.system.chip.power.joule_per_flop.values())
     at_most(case, cost.model_flops * cheapest, cost.energy.matrix, "joules of the model's FLOPs and of the step's")
+
+
+@pytest.mark.parametrize("ranks", [8, 36, 64, 72])
+def test_racks_in_part_use_draw_what_they_hold(ranks: int) -> None:
+    """Equipment of a rack counts whole however many of its chips work, and those left over draw their idle power."""
+    rack = catalogue.system("gb200-nvl72")
+    part = partly_used(rack, "nvlink", ranks)
+    assert part.unit_packages == part.tiers[0].ranks == ranks
+
+    def watts(system: System) -> float:
+        return sum(one.count * one.watts / one.per_packages for one in system.parts) * system.unit_packages
+
+    spare = rack.chip.power.idle_w * rack.chip.ranks_per_package * (72 - ranks)
+    assert watts(part) == pytest.approx(watts(rack) + spare)
+
+
+@pytest.mark.parametrize(("tier", "ranks"), [("nvlink", 0), ("nvlink", 73), ("nowhere", 8), ("scale-out", 8)])
+def test_a_rack_cannot_use_what_it_lacks(tier: str, ranks: int) -> None:
+    """A tier that is not a bounded switch, or more ranks than it has, is refused by name."""
+    with pytest.raises(ValueError, match="nvlink \\(72\\)"):
+        partly_used(catalogue.system("gb200-nvl72"), tier, ranks)
