@@ -58,6 +58,10 @@ def search_outer(study: Study, scheduler: Scheduler, journal: Journal) -> list[T
                     asked.append((track, _ask(study, outer, track, generation)))
             cases = [case for _, trials in asked for _, case in trials]
             outcomes = scheduler.work_off(cases)
+            # What comes next rests on every trial so far: a track of which one failed waits for the next try.
+            lost = {track.name for track, trials in asked if any(case.index not in outcomes for _, case in trials)}
+            tracks = [track for track in tracks if track.name not in lost]
+            asked = [(track, trials) for track, trials in asked if track.name not in lost]
             for track, trials in asked:
                 results = [_tell(outer, track, trial, case, outcomes[case.index]) for trial, case in trials]
                 line = {"done": "generation", "track": track.name, "generation": generation, "trials": results}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,8 @@ import sweep
 from sweep import catalogue, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
-from sweep.cluster import pool
+from sweep.cluster import Pool, pool
+from sweep.failures import OutOfSpace, is_no_space
 from sweep.outer import Track, search_outer
 from sweep.progress import Progress
 from sweep.scheduler import Scheduler
@@ -38,6 +40,8 @@ class Finished:
     headlines: tuple[str, ...]  # the answer in a few lines
     notes: tuple[str, ...]
     fresh: bool  # computed now, not taken from an earlier run
+    failed: tuple[Mapping[str, Any], ...] = ()  # what is told of every task that raised
+    untried: int = 0  # cases given up because every other one failed
 
 
 @cache
@@ -118,7 +122,12 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
 
 
 def run_study(
-    study: Study, out: Path, workers: int | None = None, address: str | None = None, dashboard: bool = False
+    study: Study,
+    out: Path,
+    workers: int | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
+    max_workers: int | None = None,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
 
@@ -128,30 +137,44 @@ def run_study(
         The study.
     out
         Folder of run folders.
-    workers, address, dashboard
+    workers, address, dashboard, max_workers
         Where tasks run; see `sweep.cluster.pool`.
     """
     folder, question, facts, entries = prepare(study, out.resolve())
-    folder.open(study.text, facts, entries)
     try:
-        fresh = not store.is_finished(folder.path)
-        listed, notes = ([], study.notes) if study.outer else cases(study)
-        total = len(listed)
-        with Progress(study.name, study.search.objective, total) as progress:
-            if fresh:
-                with pool(workers, address, dashboard) as workers_pool:
-                    scheduler = Scheduler(folder, question, workers_pool, progress)
-                    _search(study, scheduler, listed, folder)
+        folder.open(study.text, facts, entries)
+        try:
+            return _run(study, folder, question, lambda: pool(workers, address, dashboard, max_workers))
+        finally:
+            folder.close()
+    except OSError as failure:
+        if is_no_space(failure):
+            raise OutOfSpace(folder.path, str(failure)) from None
+        raise
+
+
+def _run(
+    study: Study, folder: RunFolder, question: Question, open_pool: Callable[[], AbstractContextManager[Pool]]
+) -> Finished:
+    fresh = not store.is_finished(folder.path)
+    listed, notes = ([], study.notes) if study.outer else cases(study)
+    failed: tuple[Mapping[str, Any], ...] = ()
+    untried = 0
+    with Progress(study.name, study.search.objective, len(listed)) as progress:
+        if fresh:
+            with open_pool() as workers_pool:
+                scheduler = Scheduler(folder, question, workers_pool, progress)
+                _search(study, scheduler, listed, folder)
+            failed, untried = tuple(scheduler.failures), scheduler.untried
+            if not failed:
                 folder.note({"done": "run"})
-        outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
-        found = _answer(study, listed, outcomes)
-        places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
-        for row in found.rows:
-            row["row"] = places[row["case"], row["layout_id"]]
-        lines = () if study.outer else tuple(headlines(study, found.rows))
-        return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh)
-    finally:
-        folder.close()
+    outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
+    found = _answer(study, listed, outcomes)
+    places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
+    for row in found.rows:
+        row["row"] = places[row["case"], row["layout_id"]]
+    lines = () if study.outer else tuple(headlines(study, found.rows))
+    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh, failed, untried)
 
 
 def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
@@ -160,7 +183,7 @@ def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: 
         return search_outer(study, scheduler, journal)
     outcomes = scheduler.work_off(listed)
     for case in listed:
-        if case.method == "optuna":
+        if case.method == "optuna" and case.index in outcomes:
             _mirror(study, case, outcomes[case.index], journal, scheduler.question)
     return []
 
@@ -179,7 +202,7 @@ def _mirror(study: Study, case: Case, outcome: Mapping[str, Any], journal: Journ
 
 def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:
     if study.outer is None:
-        return answer(study, listed, outcomes)
+        return answer(study, [case for case in listed if case.index in outcomes], outcomes)
     from sweep.outer_answer import outer_answer
 
     return outer_answer(study, outcomes)

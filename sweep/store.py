@@ -175,8 +175,12 @@ class RunFolder:
 
     def note(self, line: Mapping[str, Any]) -> None:
         """Add a line to the manifest, on disk when this returns."""
+        self.note_all([line])
+
+    def note_all(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines to the manifest, all on disk when this returns."""
         assert self._log is not None, "open the folder first"
-        self._log.write(json.dumps(line, default=float) + "\n")
+        self._log.write("".join(json.dumps(line, default=float) + "\n" for line in lines))
         self._log.flush()
         os.fsync(self._log.fileno())
 
