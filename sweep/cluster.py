@@ -12,15 +12,17 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
-from sweep.errors import RunStopped, problem
+from sweep.errors import STOPPED, RunStopped, problem
 from sweep.failures import Raised
 
 Work = Callable[..., Any]
@@ -46,6 +48,8 @@ _LOCAL_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
     "RAY_automatic_object_spilling_enabled": "0",  # nothing that travels is large
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SHOW_CURSOR = "\x1b[?25h"  # a live block of progress hides it
 _ANSWER_S = 5.0
 _SLOTS_FOR_S = 5.0  # how long the size of a cluster is taken as known
 _OBJECT_STORE_BYTES = 80 << 20  # results are lines of text; rows never travel
@@ -269,22 +273,56 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def _ends_at_once(folder: str) -> Iterator[None]:
+    """Where a request to end the process is acted on, end it with all that Ray started for it, and without Ray's help.
+
+    Such a request often reaches every process of a job, and without its servers Ray can neither start nor end in order.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        for children in Path("/proc/self/task").glob("*/children"):
+            for child in children.read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), signal.SIGKILL)  # Ray's other processes end with these
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.stderr.write(f"\n{_SHOW_CURSOR if sys.stderr.isatty() else ''}{STOPPED}\n")
+        sys.stderr.flush()
+        os._exit(128 + number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGTERM, signal.SIGHUP) if in_main else ()
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_held(held: Collection[int] = _ENDING) -> Iterator[None]:
     """Act on Ctrl-C and the like after the block: Ray may crash when it is interrupted while it starts or ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        handler = signal.getsignal(number)
-        if callable(handler):  # of this program: neither ignored nor deadly
-            before[number] = handler
-            signal.signal(number, lambda number, _: arrived.append(number))
+    # Those of this program: neither ignored nor deadly.
+    own: dict[int, Any] = {number: handler for number in _ENDING if callable(handler := signal.getsignal(number))}
+    set_handler = signal.signal
+
+    def refuse(number: int, handler: Any) -> Any:  # Ray's own handlers would end the process in the middle
+        return own[number] if number in own else set_handler(number, handler)
+
+    for number in own.keys() & set(held):
+        set_handler(number, lambda number, _: arrived.append(number))
+    signal.signal = refuse  # type: ignore[assignment]
     try:
         yield
     finally:
-        for number, handler in before.items():
+        signal.signal = set_handler
+        for number, handler in own.items():
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])
@@ -298,14 +336,15 @@ def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
         import ray
 
         folder = tempfile.mkdtemp(prefix="sweep-")
-        try:
-            with _signals_held():
-                _start_own(workers, dashboard, folder)
-            yield RayPool()
-        finally:
-            with _signals_held():
-                ray.shutdown()
-                shutil.rmtree(folder, ignore_errors=True)
+        with _ends_at_once(folder):
+            try:
+                with _signals_held({signal.SIGINT}):
+                    _start_own(workers, dashboard, folder)
+                yield RayPool()
+            finally:
+                with _signals_held({signal.SIGINT}):
+                    ray.shutdown()
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_own(workers: int, dashboard: bool, folder: str) -> None:

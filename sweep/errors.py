@@ -11,6 +11,8 @@ import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+STOPPED = "stopped; what is done is kept, and the same command goes on"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from sweep.cli import FAILED
-from sweep.errors import NothingFeasible, exit_code
+from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
 from sweep.running import Finished, run_study
 from sweep.study import load
@@ -55,7 +55,7 @@ def run(
     try:
         finished = run_study(load(study), out, workers, address, dashboard, max_workers)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"\nstopped; what is done is kept, and the same command goes on: sweep run {study}\n")
+        sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
         return exit_code(stop)
     if as_json:
         sys.stdout.write(json.dumps(as_object(finished), allow_nan=False) + "\n")
