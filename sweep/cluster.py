@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -48,6 +49,8 @@ _LOCAL_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
     "RAY_automatic_object_spilling_enabled": "0",  # nothing that travels is large
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# Ray asks a cluster that refuses the token twenty times, once a second, and writes a line each time.
+_JOINING_ENVIRONMENT = _DRIVER_ENVIRONMENT | {"RAY_NUM_REDIS_GET_RETRIES": "4"}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"  # a live block of progress hides it
 _ANSWER_S = 5.0
@@ -260,9 +263,11 @@ def pool(
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Settings of Ray for the processes that start within, and for this one."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
+        _settings_read_again()
         yield
     finally:
         for name, value in before.items():
@@ -270,6 +275,15 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _settings_read_again()
+
+
+def _settings_read_again() -> None:
+    """Ray reads its settings and its token once a process, which may run several studies."""
+    with suppress(ImportError, AttributeError):  # private names: without them, the first study's settings stay
+        raylet: Any = import_module("ray._raylet")
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
@@ -329,6 +343,13 @@ def _signals_held(held: Collection[int] = _ENDING) -> Iterator[None]:
 
 
 @contextmanager
+def _silent_ray() -> Iterator[None]:
+    """Keep Ray's remarks on workers off standard output, which carries the result; what matters of them is told."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
 def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
     """A Ray on this machine, on loopback, with a token of its own, in a folder that is deleted at the end."""
     token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -336,7 +357,7 @@ def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
         import ray
 
         folder = tempfile.mkdtemp(prefix="sweep-")
-        with _ends_at_once(folder):
+        with _silent_ray(), _ends_at_once(folder):
             try:
                 with _signals_held({signal.SIGINT}):
                     _start_own(workers, dashboard, folder)
@@ -362,7 +383,8 @@ def _start_own(workers: int, dashboard: bool, folder: str) -> None:
         )
     except Exception as failure:  # of many kinds: no room, no port, no memory, a folder with too long a name
         remedy = "--workers 0 runs without it, in one process"
-        raise RunStopped(f"Ray did not start in {folder}: {type(failure).__name__}: {failure}\n{remedy}") from None
+        said = Raised.of(failure).sentence()
+        raise RunStopped(f"Ray did not start in {folder}: {said}\n{remedy}") from None
 
 
 @contextmanager
@@ -370,7 +392,7 @@ def _joined(address: str, most: int | None) -> Iterator[Pool]:
     """A running Ray cluster. The code of this process travels to its workers."""
     _must_answer(address)
     mode = os.environ.get("RAY_AUTH_MODE") or _auth_mode()
-    with _environment(_DRIVER_ENVIRONMENT | {"RAY_AUTH_MODE": mode}):
+    with _silent_ray(), _environment(_JOINING_ENVIRONMENT | {"RAY_AUTH_MODE": mode}):
         import ray
 
         import model
@@ -395,7 +417,7 @@ def _join(address: str, mode: str, environment: Mapping[str, Any]) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=dict(environment))
     except (ConnectionError, RuntimeError, ValueError) as failure:
-        remedy = f"check that it runs and uses the same RAY_AUTH_MODE (here: {mode})"
+        remedy = f"check that it runs, with the same RAY_AUTH_MODE (here: {mode}) and the same token"
         raise problem("--address", "", f"no Ray cluster answers: {failure}", address, remedy) from None
 
 
