@@ -363,7 +363,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     text = STUDY.format(chips=[24, 40, 48], rows="top:3").partition("[[designs]]")
     designs = [
         f'[[designs]]\nlabel = "{n}"\nsystem = "hgx-h20"\nchange = {{ "chip.hbm_bandwidth" = "{3 + n / 100} TB/s" }}\n'
-        for n in range(120)
+        for n in range(50)
     ]
     (tmp_path / "study.toml").write_text(text[0] + "".join(designs) + '[search]\nrows = "top:3"\n')
     faults = Faults(cluster, tmp_path)
