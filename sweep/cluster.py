@@ -34,12 +34,11 @@ WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# What the driver needs of any Ray: Ray itself starts a task again for ever when memory runs out, and takes minutes to
-# see that a machine is cut off.
+# What the driver needs of any Ray, which would start a task again for ever when memory runs out, and wait for two
+# minutes for a machine that does not take what was sent to it.
 _DRIVER_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_task_oom_retries": "5",
-    "RAY_grpc_client_keepalive_time_ms": "10000",
     "RAY_grpc_client_keepalive_timeout_ms": "20000",
 }
 _LOCAL_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
