@@ -1,7 +1,8 @@
-"""Several hosts on one machine: network namespaces joined by a bridge, each with memory and temporary files of its own."""
+"""Several hosts on one machine: network namespaces on a bridge, each with memory and temporary files of its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 STUDY = """
 name = "hosts"
@@ -83,25 +85,42 @@ class Hosts:
         return process
 
     def start(self) -> None:
-        """Make the network, and a cluster on it."""
-        self.wire()
+        """Start a cluster of all hosts."""
         for host in range(3):
             self.join(host)
         wait_until(lambda: list(self.folder.glob("2/session_*/logs/raylet.out")), 60, "the cluster does not start")
 
-    def join(self, host: int) -> None:
+    def start_growing(self, most: int) -> None:
+        """Start a head without CPUs, whose autoscaler adds nodes of one CPU each on the same host, up to `most`."""
+        nodes = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": most}
+        head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+        flags = ("use_node_id_as_ip", "disable_node_updaters", "disable_launch_config_check")
+        lists = ("cluster_synced_files", "rsync_exclude", "rsync_filter", "initialization_commands", "setup_commands",
+                 "head_setup_commands", "worker_setup_commands", "head_start_ray_commands",
+                 "worker_start_ray_commands")  # fmt: skip
+        settings: dict[str, Any] = {key: [] for key in lists}
+        settings |= {"cluster_name": "growing", "max_workers": most, "idle_timeout_minutes": 0.05, "upscaling_speed": 1}
+        settings |= {"provider": {"type": "fake_multinode"} | dict.fromkeys(flags, True), "auth": {"ssh_user": "none"}}
+        settings |= {"file_mounts": {}, "file_mounts_sync_continuously": False}
+        settings |= {"head_node_type": "head", "available_node_types": {"head": head, "node": nodes}}
+        (self.folder / "autoscaling.json").write_text(json.dumps(settings))
+        self.environment |= {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
+        self.join(0, "--autoscaling-config", self.folder / "autoscaling.json")
+        wait_until(lambda: list(self.folder.glob("0/session_*/logs/monitor.log")), 60, "the cluster does not start")
+
+    def join(self, host: int, *options: object) -> None:
         """Start Ray on a host."""
         ray = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address", self.address(host))
         memory = ("--object-store-memory", 80 << 20, "--disable-usage-stats")
         head = ("--head", "--port", 6379, "--num-cpus", 0, "--include-dashboard", "false")
         worker = ("--address", f"{self.address(0)}:6379", "--num-cpus", 1)
-        self.on(host, *ray, *memory, *(head if host == 0 else worker))
+        self.on(host, *ray, *memory, *(head if host == 0 else worker), *options)
 
-    def run(self, study: str, out: Path) -> subprocess.Popen[str]:
+    def run(self, study: str, out: Path, *options: object) -> subprocess.Popen[str]:
         """Start a study on the cluster, from its head."""
         (self.folder / "study.toml").write_text(study)
         command = (sys.executable, "-m", "sweep.cli", "run", self.folder / "study.toml", "--json", "--out", out)
-        return self.on(0, *command, "--address", f"{self.address(0)}:6379")
+        return self.on(0, *command, "--address", f"{self.address(0)}:6379", *options)
 
     def workers(self) -> list[Path]:
         """Folders of the hosts at which a worker of Ray has run a task of this product."""

@@ -32,7 +32,7 @@ def hosts() -> Iterator[Hosts]:
     made = Hosts(Path(tempfile.mkdtemp(prefix="sw", dir="/tmp")))
     try:
         try:
-            made.start()
+            made.wire()
         except subprocess.CalledProcessError as failure:
             pytest.skip(f"network namespaces cannot be made here: {failure.stderr or failure}")
         yield made
@@ -45,7 +45,8 @@ def hosts() -> Iterator[Hosts]:
 @pytest.mark.timeout(200)
 def test_hosts_give_the_rows_of_one_process_even_if_one_dies(hosts: Hosts, tmp_path: Path) -> None:
     """Two hosts share a run, and one of them dies in the middle of the next: the digests are those of one process."""
-    study = text(20)
+    study = text(12)
+    hosts.start()
     found = printed(hosts.run(study, tmp_path / "whole"), 60, hosts)
     assert len(hosts.workers()) == 2
     process = hosts.run(study, tmp_path / "hit")
@@ -53,5 +54,22 @@ def test_hosts_give_the_rows_of_one_process_even_if_one_dies(hosts: Hosts, tmp_p
     hosts.kill(2)
     done = done_cases(tmp_path / "hit")
     again = printed(process, 120, hosts)
-    assert done < done_cases(tmp_path / "hit") == 60
+    assert done < done_cases(tmp_path / "hit") == 36
     assert found["digest"] == again["digest"] == run_study(parse(study), tmp_path / "alone", workers=0).digest
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_cluster_that_can_grow_is_asked_to_and_let_shrink_again(hosts: Hosts, tmp_path: Path) -> None:
+    """From no CPU, for the two that --max-workers allows of four that there could be; afterwards nothing is asked."""
+    hosts.start_growing(most=4)
+    study = text(4)
+    found = printed(hosts.run(study, tmp_path / "grown", "--max-workers", 2), 90, hosts)
+    assert found["digest"] == run_study(parse(study), tmp_path / "alone", workers=0).digest
+    (log,) = hosts.folder.glob("0/session_2*/logs/monitor.log")
+    wait_until(
+        lambda: log.read_text().rpartition("From request_resources:\n")[2].startswith(" (none)"), 20, "still asked"
+    )
+    said = log.read_text()
+    assert "{'CPU': 1}: 2 from request_resources()" in said
+    assert all(f"{{'CPU': 1}}: {n} from request_resources()" not in said for n in (3, 4))
