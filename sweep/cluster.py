@@ -48,8 +48,10 @@ _LOCAL_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
     "RAY_automatic_object_spilling_enabled": "0",  # nothing that travels is large
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-# Ray asks a cluster that refuses the token twenty times, once a second, and writes a line each time.
-_JOINING_ENVIRONMENT = _DRIVER_ENVIRONMENT | {"RAY_NUM_REDIS_GET_RETRIES": "4"}
+_JOINING_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
+    "RAY_NUM_REDIS_GET_RETRIES": "4",  # Ray asks a cluster that refuses the token once a second, twenty times
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # within a Ray job, what the job sets stays, and the rest is added
+}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"  # a live block of progress hides it
 _ANSWER_S = 5.0
@@ -237,7 +239,8 @@ def pool(
     workers
         Worker processes on this machine; None for one a core; 0 to stay in this process, without Ray.
     address
-        A running Ray cluster, as in "10.0.0.5:6379"; its workers must see the run folder under the same path.
+        A running Ray cluster, as in "10.0.0.5:6379", or "auto" for that of RAY_ADDRESS, which Ray sets for its jobs;
+        its workers must see the run folder under the same path.
     dashboard
         Whether to start Ray's dashboard.
     max_workers
@@ -389,7 +392,7 @@ def _start_own(workers: int, dashboard: bool, folder: str) -> None:
 @contextmanager
 def _joined(address: str, most: int | None) -> Iterator[Pool]:
     """A running Ray cluster. The code of this process travels to its workers."""
-    _must_answer(address)
+    address = _must_answer(address)
     mode = os.environ.get("RAY_AUTH_MODE") or _auth_mode()
     with _silent_ray(), _environment(_JOINING_ENVIRONMENT | {"RAY_AUTH_MODE": mode}):
         import ray
@@ -400,7 +403,9 @@ def _joined(address: str, most: int | None) -> Iterator[Pool]:
         joined = None
         try:
             with _signals_held():
-                _join(address, mode, {"py_modules": [model, sweep], "env_vars": WORKER_ENVIRONMENT})
+                # Folders, not modules: within a Ray job the two environments are joined, and modules cannot be copied.
+                packages = [str(Path(str(package.__file__)).parent) for package in (model, sweep)]
+                _join(address, mode, {"py_modules": packages, "env_vars": WORKER_ENVIRONMENT})
             joined = RayPool(most)
             yield joined
         finally:
@@ -420,8 +425,12 @@ def _join(address: str, mode: str, environment: Mapping[str, Any]) -> None:
         raise problem("--address", "", f"no Ray cluster answers: {failure}", address, remedy) from None
 
 
-def _must_answer(address: str) -> None:
-    """Ray itself would wait for minutes for a cluster that is not there."""
+def _must_answer(address: str) -> str:
+    """The address, looked up where it is "auto". Ray itself would wait for minutes for a cluster that is not there."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+        if not address:
+            raise problem("--address", "", "is auto, but RAY_ADDRESS is not set", None, "give host:port of the head")
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise problem("--address", "", "must be host:port of a Ray cluster's head", address, "as in 10.0.0.5:6379")
@@ -431,6 +440,7 @@ def _must_answer(address: str) -> None:
         raise problem(
             "--address", "", f"nothing answers there: {failure}", address, "start it: ray start --head"
         ) from None
+    return address
 
 
 def _auth_mode() -> str:

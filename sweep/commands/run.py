@@ -42,7 +42,8 @@ def run(
     workers
         Worker processes on this machine: one a core unless given; 0 stays in this process.
     address
-        A running Ray cluster instead, as in 10.0.0.5:6379; its workers must see the run folder.
+        A running Ray cluster instead, as in 10.0.0.5:6379, or auto for that of RAY_ADDRESS, as in a Ray job; its
+        workers must see the run folder.
     max_workers
         CPUs of that cluster to use at most, and to ask for where it can grow.
     dashboard
