@@ -29,6 +29,7 @@ import numpy as np
 from sweep.cases import Case, Question, identity
 from sweep.columns import IDENTITY_MEANINGS, LAYOUT_COLUMNS, LIMIT_COLUMNS, PART_COLUMNS, QUANTITIES, describe
 from sweep.errors import problem
+from sweep.manifest import sound
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -196,8 +197,9 @@ def manifest_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         for text in file:
             if text.endswith("\n"):
-                with suppress(json.JSONDecodeError):  # a damaged line counts as work not done
-                    yield json.loads(text)
+                with suppress(json.JSONDecodeError, RecursionError):  # a damaged line counts as work not done
+                    if sound(line := json.loads(text)):
+                        yield line
 
 
 def find_run(run: Path) -> Path:
