@@ -158,16 +158,7 @@ def _run(
 ) -> Finished:
     fresh = not store.is_finished(folder.path)
     listed, notes = ([], study.notes) if study.outer else cases(study)
-    failed: tuple[Mapping[str, Any], ...] = ()
-    untried = 0
-    with Progress(study.name, study.search.objective, len(listed)) as progress:
-        if fresh:
-            with open_pool() as workers_pool:
-                scheduler = Scheduler(folder, question, workers_pool, progress)
-                _search(study, scheduler, listed, folder)
-            failed, untried = tuple(scheduler.failures), scheduler.untried
-            if not failed:
-                folder.note({"done": "run"})
+    failed, untried = _compute(study, folder, question, listed, open_pool) if fresh else ((), 0)
     outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
     found = _answer(study, listed, outcomes)
     places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
@@ -175,6 +166,22 @@ def _run(
         row["row"] = places[row["case"], row["layout_id"]]
     lines = () if study.outer else tuple(headlines(study, found.rows))
     return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh, failed, untried)
+
+
+def _compute(
+    study: Study,
+    folder: RunFolder,
+    question: Question,
+    listed: Sequence[Case],
+    open_pool: Callable[[], AbstractContextManager[Pool]],
+) -> tuple[tuple[Mapping[str, Any], ...], int]:
+    """Compute what the folder lacks. Returns what failed, and how many cases were then given up."""
+    with Progress(study.name, study.search.objective, len(listed)) as progress, open_pool() as workers:
+        scheduler = Scheduler(folder, question, workers, progress)
+        _search(study, scheduler, listed, folder)
+    if not scheduler.failures:
+        folder.note({"done": "run"})
+    return tuple(scheduler.failures), scheduler.untried
 
 
 def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
