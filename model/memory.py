@@ -2,7 +2,8 @@
 
 States per weight element: weights, gradients and optimizer state, each divided over the replicas from ZeRO stage 3, 2
 and 1 on (arXiv:1910.02054): 18 bytes in mixed precision with fp32 gradients, 6 + 12/n with a sharded optimizer.
-Activations: what the layers save (model/modules.py), times the microbatches in flight (model/pipeline.py).
+Activations: what the layers save (model/modules.py), times the microbatches in flight (model/pipeline.py). Offloaded
+state lies in the host's memory; of offloaded activations two layers' stay, one at work and one on its way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from model.cost import MemoryParts
 from model.head import EndCost
 from model.layer import LayerCost
-from model.layout import Layout
+from model.layout import OFFLOADS, Array, Layout, has
 from model.pipeline import in_flight, weight_copies
 from model.stack import Stack
 from model.stages import Stage, StageWeights, split, stage_weights
@@ -58,8 +59,8 @@ def _buffers(training: Training, layout: Layout, stage: Stage, weights: StageWei
 
 def memory(
     stack: Stack, training: Training, layout: Layout, dense: LayerCost, mixture: LayerCost, ends: EndCost
-) -> MemoryParts:
-    """Bytes by part on the fullest rank of every layout.
+) -> tuple[MemoryParts, Array | None]:
+    """Bytes by part on the fullest rank of every layout, and bytes in its host's memory (None: nothing is offloaded).
 
     The first stage holds the embedding and the most microbatches, the last one the head; in between, the second stage
     holds the most microbatches, and all of its layers may be mixtures.
@@ -71,22 +72,28 @@ def memory(
     extra = float(model.mtp_layers) * (mixture if model.experts else dense).saved_bytes
     single = p <= 1
     places = (0.0 * p, np.minimum(1.0, p - 1.0), p - 1.0)
-    candidates = []
+    candidates, away = [], None
     for stage, weights, at in zip(
         (stages.first, stages.middle, stages.last), stage_weights(model, layout, stages), places, strict=True
     ):
         ending = at >= p - 1.0  # the last stage, or the only one
         flying = in_flight(layout.schedule, p, np.asarray(layout.virtual_stages, float), layout.microbatches, at)
         saved = stage.of(dense.saved_bytes, mixture.saved_bytes) + np.where(ending, extra, 0.0)
-        parts = (
-            *_states(stack, layout, weights, training.frozen_weights),
-            saved * np.where(single, 1.0, flying),
-            np.where(ending, logits, 0.0),
-            _buffers(training, layout, stage, weights),
-        )
-        candidates.append(parts)
+        held, gradients, optimizer = _states(stack, layout, weights, training.frozen_weights)
+        activations = saved * np.where(single, 1.0, flying)
+        if np.any(layout.offload):
+            kept = np.minimum(activations, 2.0 * np.maximum(dense.saved_bytes, mixture.saved_bytes))
+            kept = np.where(has(layout.offload, "activations", OFFLOADS), kept, activations)
+            state = np.where(has(layout.offload, "optimizer", OFFLOADS), 0.0, optimizer)
+            left = activations - kept + optimizer - state
+            away = left if away is None else np.maximum(away, left)
+            activations, optimizer = kept, state
+        candidates.append(
+            (held, gradients, optimizer, activations, np.where(ending, logits, 0.0),
+             _buffers(training, layout, stage, weights))
+        )  # fmt: skip
     fullest = candidates[0]
     for parts in candidates[1:]:
         more = sum(parts[1:], parts[0]) > sum(fullest[1:], fullest[0])
         fullest = tuple(np.where(more, new, old) for new, old in zip(parts, fullest, strict=True))
-    return MemoryParts(*fullest, stack.base_bytes)
+    return MemoryParts(*fullest, stack.base_bytes), away

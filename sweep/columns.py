@@ -14,7 +14,18 @@ import numpy as np
 
 from model import units
 from model.cost import EnergyParts, MemoryParts, StepCost, TimeParts
-from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Array, Layout, recompute_names
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    SCHEDULES,
+    SHORT,
+    Array,
+    Layout,
+    mask_text,
+    recompute_names,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ _TEXTS: dict[str, Callable[[int], str]] = {
     "schedule": lambda code: SCHEDULES[code],
     "cp_exchange": lambda code: CONTEXT_EXCHANGES[code],
     "rank_order": lambda code: RANK_ORDERS[code],
+    "overlap_off": lambda code: mask_text(code, OVERLAPS),
+    "offload": lambda code: mask_text(code, OFFLOADS),
 }
 LAYOUT_MEANINGS = {
     "tp": "tensor-parallel ranks",
@@ -88,6 +101,8 @@ LAYOUT_MEANINGS = {
     "schedule": "pipeline schedule",
     "cp_exchange": "how context-parallel ranks exchange keys and values",
     "rank_order": "order of the ranks, innermost first",
+    "overlap_off": "overlaps of traffic with compute that the software stack offers and the layout does without",
+    "offload": "what is kept in the host's memory",
 }
 IDENTITY_MEANINGS = {
     "case": "number of the design, workload and size within the run",
@@ -123,11 +138,6 @@ def text_column(name: str, codes: Array) -> Array:
     return np.asarray(texts[position])
 
 
-def layout_columns(layout: Layout) -> dict[str, Array]:
-    """The columns of a flat layout."""
-    return {name: text_column(name, codes) for name, codes in layout.columns().items()}
-
-
 def _part_columns(cost: StepCost) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for kind, suffix, parts in (
@@ -147,14 +157,21 @@ def bound_by(time: TimeParts) -> Array:
     return np.asarray(names[stacked.argmax(axis=0)])
 
 
-def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array) -> dict[str, Array]:
-    """Columns of the rows `index` of a flat block, `extra` being further arrays of the block."""
-    size = np.shape(cost.step_time)
-    chosen = layout_columns(layout.take(index))
+def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | slice = slice(None)) -> dict[str, Array]:
+    """Columns of layouts: a flat list or an open mesh, whose rows run through its last axis slowest, its first next.
+
+    Parameters
+    ----------
+    extra : further arrays of the layouts
+    index : which rows
+    """
+    shape = np.shape(cost.step_time)
 
     def pick(values: Any) -> Array:
-        return np.asarray(np.broadcast_to(values, size)[index])
+        every = np.broadcast_to(values, shape)
+        return np.asarray((np.moveaxis(every, -1, 0).reshape(-1) if every.ndim > 1 else every)[index])
 
+    chosen = {name: text_column(name, pick(codes)) for name, codes in layout.columns().items()}
     chosen |= {name: pick(quantity.read(cost)) for name, quantity in QUANTITIES.items()}
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
     time = TimeParts(**{name: pick(part) for name, part in cost.time.parts().items()})

@@ -11,7 +11,18 @@ import numpy as np
 from model.bounds import roofline_seconds
 from model.chip import FORMATS
 from model.cost import StepCost
-from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Layout, recompute_code, recompute_names
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    SHORT,
+    Layout,
+    mask_of,
+    mask_text,
+)
 from model.stack import Stack
 from model.step import training_step
 from model.system import System
@@ -22,6 +33,7 @@ from sweep.errors import InputError, Problem, nearest
 
 _LONG = {short: long for long, short in SHORT.items()}
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+_MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
 _UNITS = {"hbm_bytes": "byte"}
 
 
@@ -122,7 +134,8 @@ def _floats(parts: dict[str, Any]) -> dict[str, float]:
 
 def _layout_words(layout: Layout) -> dict[str, Any]:
     words: dict[str, Any] = {short: int(array) for short, array in layout.columns().items()}
-    words["recompute"] = recompute_names(words["recompute"])
+    for column, names in _MASKS.items():
+        words[column] = mask_text(words[column], names)
     for column, names in _WORDS.items():
         words[column] = names[words[column]]
     return words
@@ -160,8 +173,8 @@ def parse_layout(text: str, ranks: int, batch: int) -> Layout:
 
 
 def _value(key: str, text: str) -> int:
-    if key == "recompute":
-        return recompute_code(text.split("+"))
+    if key in _MASKS:
+        return mask_of(text.split("+"), _MASKS[key], key)
     if key in _WORDS:
         if text not in _WORDS[key]:
             raise ValueError(f"must be one of {', '.join(_WORDS[key])}")
@@ -225,7 +238,7 @@ def explain_row(reference: str) -> Explanation:
         raise InputError([Problem("explain", "RUN#ROW", rule, reference, "as in runs/name#3")])
     found = read_row(Path(folder), int(row))
     kept = find_run(Path(folder)) / "catalogue"
-    coded = (*_WORDS, "recompute")
+    coded = (*_WORDS, *_MASKS)
     fields = {
         long: _value(short, found[short]) if short in coded else int(found[short]) for long, short in SHORT.items()
     }

@@ -7,12 +7,10 @@ Ties are broken by the layout's number, so that neither the order of the parts n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from model.cost import StepCost
-from model.layout import Array, Layout
+from model.layout import Array
 from sweep import columns
 from sweep.study import Search
 
@@ -82,49 +80,74 @@ def merged(parts: list[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-class Kept:
-    """The rows kept so far of one part of a search."""
+class Leaders:
+    """Values and numbers of the layouts that are the best so far: the best, the best K, or a Pareto front."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
-        self.parts: list[Columns] = []
-        self.limit = np.inf  # value that a row must reach to be among the best
+        self.values = np.empty((0, len(objectives(search))))
+        self.numbers = np.empty(0, np.int64)
 
-    def offer(self, numbers: Array, layout: Layout, cost: StepCost, extra: Mapping[str, Any], fits: Array) -> None:
-        """Look at a block of rows; `fits` says where every limit is met."""
-        search = self.search
-        candidates = np.arange(len(numbers)) if search.rows == "all" else np.flatnonzero(fits)
-        if search.rows in ("best", "top", "pareto"):
-            candidates = self._promising(numbers, cost, candidates)
-        if not len(candidates):
-            return
-        rows = columns.rows(cost, layout, dict(extra), candidates)
-        rows |= {"layout_id": numbers[candidates], "feasible": fits[candidates]}
-        self.parts.append(rows)
-        if search.rows in ("best", "top", "pareto"):
-            self._condense()
+    @property
+    def limit(self) -> float:
+        """Value that a layout must reach to be among the best; infinite while there are fewer than wanted."""
+        full = self.search.rows != "pareto" and len(self.numbers) >= self.search.top
+        return float(self.values[:, 0].max()) if full else np.inf
 
-    def _promising(self, numbers: Array, cost: StepCost, candidates: Array) -> Array:
-        """Those of the block that may be kept, judged by the objectives alone."""
-        read = [columns.QUANTITIES[name] for name in objectives(self.search)]
-        values = np.stack([q.sign * np.asarray(q.read(cost))[candidates] for q in read], axis=1)
+    def offer(self, values: Array, numbers: Array) -> None:
+        """Look at layouts that meet every limit. A layout counts once, however often it is offered."""
+        values = np.concatenate([self.values, values])
+        numbers = np.concatenate([self.numbers, numbers])
+        numbers, first = np.unique(numbers, return_index=True)
+        values = values[first]
         if self.search.rows == "pareto":
-            return np.asarray(candidates[front(values, numbers[candidates])])
-        near = np.flatnonzero(values[:, 0] <= self.limit)
-        return np.asarray(candidates[near[best(values[near, 0], numbers[candidates[near]], self.search.top)]])
+            chosen = front(values, numbers)
+        else:
+            chosen = best(values[:, 0], numbers, self.search.top)
+        self.values, self.numbers = values[chosen], numbers[chosen]
 
-    def _condense(self) -> None:
-        rows = merged(self.parts)
-        chosen = select(self.search, rows)
-        rows = {name: values[chosen] for name, values in rows.items()}
-        self.parts = [rows]
-        if self.search.rows != "pareto" and len(chosen) == self.search.top:
-            self.limit = float(values_of(self.search, rows)[:, 0].max())
+    def promising(self, values: Array) -> Array:
+        """Rows of objectives that may be kept: a quick look that never drops one that would be."""
+        if self.search.rows != "pareto":
+            near = values[:, 0] <= self.limit
+            if np.count_nonzero(near) > 4 * self.search.top:
+                near &= values[:, 0] <= np.partition(values[near, 0], self.search.top - 1)[self.search.top - 1]
+            return np.flatnonzero(near)
+        alive = np.ones(len(values), bool)
+        for row in self._spread():
+            alive &= ~_strictly_beaten(values, row)
+        return np.flatnonzero(alive)
 
-    def rows(self) -> Columns | None:
-        """The rows kept, by ascending number; None without any."""
-        if not self.parts:
-            return None
-        rows = merged(self.parts)
-        order = np.argsort(rows["layout_id"], kind="stable")
-        return {name: values[order] for name, values in rows.items()}
+    def _spread(self) -> Array:
+        """Some rows of the front, spread along it."""
+        order = np.argsort(self.values[:, 0], kind="stable")
+        places = np.unique(np.linspace(0, max(len(order) - 1, 0), _SPREAD).astype(int))
+        return np.asarray(self.values[order[places[: len(order)]]])
+
+    def out_of_reach(self, bounds: Array) -> Array:
+        """Where nothing with values of at least these bounds can be kept."""
+        if self.search.rows != "pareto":
+            return np.asarray(bounds[:, 0] > self.limit)
+        out = np.zeros(len(bounds), bool)
+        for start in range(0, len(bounds), 4096):
+            part = bounds[start : start + 4096]
+            better = np.ones((len(part), len(self.values)), bool)
+            strictly = np.zeros_like(better)
+            for j in range(bounds.shape[1]):
+                better &= self.values[None, :, j] <= part[:, None, j]
+                strictly |= self.values[None, :, j] < part[:, None, j]
+            out[start : start + 4096] = np.any(better & strictly, axis=1)
+        return out
+
+
+_SPREAD = 24  # rows of a front that a block is compared with before the whole front is
+
+
+def _strictly_beaten(values: Array, row: Array) -> Array:
+    """Where `row` is as good in every objective and better in one."""
+    as_good = np.ones(len(values), bool)
+    better = np.zeros(len(values), bool)
+    for j, value in enumerate(row):
+        as_good &= value <= values[:, j]
+        better |= value < values[:, j]
+    return np.asarray(as_good & better)

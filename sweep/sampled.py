@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.evaluate import evaluate_training
 from model.layout import SCHEDULES, Array, Layout
 from sweep import store
-from sweep.blocks import Tally, keep_freed_memory, look, summary
+from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Case, Question, Records, records
 from sweep.columns import QUANTITIES
-from sweep.keep import Kept
-from sweep.space import Space
+from sweep.keep import Columns, select
+from sweep.options import OPTION_FIELDS
+from sweep.search import Tally, rows_of
+from sweep.space import NODE_FIELDS, Space
 from sweep.trials import NOTHING, new_study, quiet, sampler, seed_of
 
 if TYPE_CHECKING:
@@ -26,11 +29,11 @@ def distributions(space: Space) -> dict[str, Any]:
     """Optuna's variables of a space: every degree and option that offers more than one value."""
     from optuna.distributions import CategoricalDistribution
 
-    offered: dict[str, list[Any]] = {name: sorted(values) for name, values in space.axes.items()}
-    pairs = sorted(set(zip(space.points["schedule"].tolist(), space.points["virtual_stages"].tolist(), strict=True)))
-    offered[_PIPELINE] = [f"{SCHEDULES[schedule]} x {chunks}" for schedule, chunks in pairs]
-    for option in space.options:
-        offered[option.field] = sorted(set(option.table.reshape(-1).tolist()))
+    degrees = (*NODE_FIELDS, "pipeline_parallel")
+    offered: dict[str, list[Any]] = {name: list(space.degrees[name]) for name in degrees}
+    offered[_PIPELINE] = [f"{SCHEDULES[schedule]} x {chunks}" for schedule, chunks in space.pairs]
+    for name, values in zip(OPTION_FIELDS, space.values, strict=True):
+        offered[name] = sorted(values.tolist())
     return {name: CategoricalDistribution(values) for name, values in offered.items() if values}
 
 
@@ -38,29 +41,44 @@ def solve_sampled(question: Question, case: Case, part: Path) -> dict[str, Any]:
     """Worker: propose, evaluate and tell, generation by generation, and write the rows to keep."""
     keep_freed_memory()
     known = records(question, case)
-    kept, tally = Kept(question.search), Tally(layouts=known.space.count)
+    tally = Tally(layouts=known.space.count)
     trials: list[dict[str, Any]] = []
+    seen: set[int] = set()
     if known.space.count:
         with quiet():
-            trials = _propose(question, case, known, kept, tally)
-    found = kept.rows()
+            trials = _propose(question, case, known, seen)
+    found = _kept(question, known, np.asarray(sorted(seen), np.int64), tally)
     rows = store.write_part(part, question, case, found)
     return summary(question, case, found, tally) | {"rows": rows, "part": part.name, "trials": trials}
 
 
-def _propose(question: Question, case: Case, known: Records, kept: Kept, tally: Tally) -> list[dict[str, Any]]:
+def _kept(question: Question, known: Records, numbers: Array, tally: Tally) -> Columns | None:
+    """The rows to keep of the layouts that were tried."""
+    if not len(numbers):
+        return None
+    rows, search = rows_of(question, known, numbers), question.search
+    for name in rows:
+        if name.startswith("violation_"):
+            tally.note(name.removeprefix("violation_"), rows[name], len(numbers))
+    tally.evaluated, tally.feasible = len(numbers), int(np.count_nonzero(rows["feasible"]))
+    if search.rows != "all":
+        rows = {name: values[rows["feasible"]] for name, values in rows.items()}
+    chosen = select(search, rows)
+    return {name: values[chosen] for name, values in rows.items()} if len(chosen) else None
+
+
+def _propose(question: Question, case: Case, known: Records, seen: set[int]) -> list[dict[str, Any]]:
     search = question.search
     study = new_study((search.objective,))
     variables = distributions(known.space)
     seed = seed_of(question.seed, "layout", case.index)
-    seen: set[int] = set()
     trials: list[dict[str, Any]] = []
     for generation in range(-(-search.trials // search.generation)):
         study.sampler = sampler(search.sampler, seed, generation, search.generation)
         size = min(search.generation, search.trials - generation * search.generation)
         asked = [study.ask(variables) for _ in range(size)]
         numbers = known.space.find(_layouts(known.space, [trial.params for trial in asked]))
-        results = _evaluate(question, known, kept, tally, numbers, seen)
+        results = _evaluate(question, known, numbers, seen)
         for trial, number in zip(asked, numbers.tolist(), strict=True):
             value, constraints = results.get(number, _illegal(search.objective))
             trials.append(_tell(study, trial, value, constraints))
@@ -80,10 +98,10 @@ def _layouts(space: Space, params: list[dict[str, Any]]) -> Layout:
     plain = columns["pipeline_parallel"] == 1  # without a pipeline there is one schedule
     columns["schedule"] = np.where(plain, 0, columns["schedule"])
     columns["virtual_stages"] = np.where(plain, 1, columns["virtual_stages"])
-    ranks = int(np.prod([space.points[name][0] for name in _OF_RANKS]))
+    ranks = space.problem.ranks
     inside = np.prod([columns[name] for name in _OF_RANKS[:-1]], axis=0)
     columns["data_parallel"] = np.where(ranks % inside == 0, ranks // inside, 0)
-    batch = np.full(len(params), space.global_batch, np.int64)
+    batch = np.full(len(params), space.problem.global_batch, np.int64)
     return Layout(global_batch=batch, **columns)
 
 
@@ -91,18 +109,14 @@ _OF_RANKS = ("tensor_parallel", "context_parallel", "pipeline_parallel", "data_p
 
 
 def _evaluate(
-    question: Question, known: Records, kept: Kept, tally: Tally, numbers: Array, seen: set[int]
+    question: Question, known: Records, numbers: Array, seen: set[int]
 ) -> dict[int, tuple[float, dict[str, float]]]:
-    """Objective and constraints of every legal proposal; those not seen before are offered to be kept."""
+    """Objective and constraints of every legal proposal."""
     legal = np.unique(numbers[numbers >= 0])
     if not len(legal):
         return {}
-    fresh = np.asarray([number not in seen for number in legal.tolist()])
     seen.update(legal.tolist())
-    scratch = Kept(question.search)
-    cost = look(question, known, scratch, Tally(), legal, known.space.take(legal))
-    if fresh.any():
-        look(question, known, kept, tally, legal[fresh], known.space.take(legal[fresh]))
+    cost = evaluate_training(known.system, known.stack, known.training, known.space.take(legal))
     shape = legal.shape
     value = np.broadcast_to(np.asarray(QUANTITIES[question.search.objective].read(cost)), shape)
     limits = {"legal": np.full(shape, -1.0)}

@@ -27,7 +27,7 @@ Report = dict[str, Any]
 _WAIT_S = 0.25
 _WINDOW = 2  # tasks under way for every slot: enough to hide the way to a worker, few enough to stop soon
 _LATE_FACTOR, _LATE_S = 5.0, 60.0  # a task this much over the median is started once more; the first result counts
-_COUNTS = ("layouts", "evaluated", "feasible", "too_large", "too_slow")
+_COUNTS = ("layouts", "evaluated", "feasible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +213,13 @@ def _summed(question: Question, reports: list[Report]) -> Report:
     """Reports of the pieces of a case as one. The order of the pieces does not matter."""
     summed: Report = {name: sum(report[name] for report in reports) for name in (*_COUNTS, "rows")}
     broken: dict[str, int] = {}
+    pruned: dict[str, int] = {}
     nearest: dict[str, float] = {}
+    bounds = [report["bound"] for report in reports if report["bound"] is not None]
     for report in reports:
-        for name, count in report["broken"].items():
-            broken[name] = broken.get(name, 0) + count
+        for counts, more in ((broken, report["broken"]), (pruned, report["pruned"])):
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
         for name, excess in report["nearest"].items():
             nearest[name] = min(nearest.get(name, excess), excess)
     quantity = QUANTITIES[question.search.objective]
@@ -224,4 +227,5 @@ def _summed(question: Question, reports: list[Report]) -> Report:
     best: Mapping[str, Any] | None = min(
         rows, key=lambda row: (quantity.sign * row[quantity.name], row["layout_id"]), default=None
     )
+    summed |= {"pruned": dict(sorted(pruned.items())), "bound": min(bounds, default=None)}
     return summed | {"broken": dict(sorted(broken.items())), "nearest": dict(sorted(nearest.items())), "best": best}

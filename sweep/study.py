@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from model import units
 from sweep import catalogue
+from sweep.axes import Axes
 from sweep.designs import Design, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
-from sweep.space import Axes
 from sweep.study_schema import MOST, ROWS, OuterTable, RangeTable, StudyTable, bound, positive, read
 
 Sense = Literal["<=", ">="]

@@ -66,7 +66,7 @@ class FakePool:
         one = ready[-1 if self.newest_first else 0]
         self.under_way.remove(one)
         report = {"case": one[1], "rows": 0, "best": None, "broken": {}, "nearest": {}, "layouts": 10, "evaluated": 5,
-                  "feasible": 2, "too_large": 5, "too_slow": 0}  # fmt: skip
+                  "feasible": 2, "pruned": {"memory bound": 5}, "bound": None}  # fmt: skip
         return [(one[0], report)]
 
     def forget(self, handle: int) -> None:
@@ -149,8 +149,8 @@ def test_progress_counts_what_tasks_report() -> None:
     """Layouts, the share that is feasible of those looked at, and the best so far."""
     progress = Progress("small", "tokens_per_s", 3)
     best = {"tokens_per_s": 2.0e6, "design": "A", "chips": 8, "model": "m"}
-    progress.saw({"layouts": 100, "evaluated": 40, "too_large": 40, "feasible": 20, "best": best})
-    progress.saw({"layouts": 50, "evaluated": 0, "too_large": 0, "feasible": 0, "best": {**best, "tokens_per_s": 1.0}})
+    progress.saw({"layouts": 100, "evaluated": 40, "pruned": {"memory bound": 40}, "feasible": 20, "best": best})
+    progress.saw({"layouts": 50, "evaluated": 0, "pruned": {}, "feasible": 0, "best": {**best, "tokens_per_s": 1.0}})
     progress.done += 1
     first, second = progress.lines()
     assert "1/3 cases" in first

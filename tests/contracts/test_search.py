@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.blocks import search_points
-from sweep.bounds import memory_floor, time_floor
+from sweep.bounds import bound_values, node_floors, point_floors
 from sweep.cases import Case, Question, cases, records
+from sweep.columns import QUANTITIES
 from sweep.keep import best, front
+from sweep.search import search_range
 from sweep.study import Search, Study, load, parse
 
 STUDY = """
@@ -55,9 +56,13 @@ def kept(asked: Question, case: Case, cuts: int = 1) -> dict[str, np.ndarray]:
     """The rows kept of a case searched in this many pieces."""
     from sweep.keep import merged, select
 
-    points = len(records(asked, case).space.offsets) - 1
-    edges = np.linspace(0, points, cuts + 1).astype(int)
-    parts = [search_points(asked, case, int(a), int(b))[0] for a, b in pairwise(edges)]
+    known = records(asked, case)
+    edges = np.linspace(0, known.space.count, cuts + 1).astype(int)
+    found = [search_range(asked, known, int(a), int(b)) for a, b in pairwise(edges)]
+    parts = [rows for rows, _ in found]
+    tallies = [tally for _, tally in found]
+    assert sum(tally.layouts for tally in tallies) == known.space.count
+    assert sum(tally.evaluated + sum(tally.pruned.values()) for tally in tallies) == known.space.count
     rows = merged([part for part in parts if part is not None])
     chosen = select(asked.search, rows)
     return {name: values[chosen] for name, values in rows.items()}
@@ -80,22 +85,24 @@ def test_pruning_loses_no_row(machine: tuple[str, str, int, int], objective: str
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
-def test_no_layout_is_below_the_bounds_of_its_point(machine: tuple[str, str, int, int]) -> None:
-    """Bounds of memory and time hold for every layout of a sample of grid points."""
+def test_no_layout_is_beyond_the_bounds_of_its_node_and_point(machine: tuple[str, str, int, int]) -> None:
+    """No layout of a sample of nodes has a better value of any quantity than its node's and its point's bounds."""
     from model.evaluate import evaluate_training
 
     study, case = small(*machine)
-    asked = question(study)
-    known = records(asked, case)
-    count = len(known.space.offsets) - 1
-    points = np.unique(np.random.default_rng(0).integers(0, count, 300))
-    memory = memory_floor(known, points, study.axes.zero_stage)
-    time = time_floor(known, points)
-    sizes = known.space.offsets[points + 1] - known.space.offsets[points]
-    _, layouts = known.space.of_points(points)
-    cost = evaluate_training(known.system, known.stack, known.training, layouts)
-    assert (cost.memory.total >= np.repeat(memory, sizes)).all()
-    assert (cost.step_time >= np.repeat(time, sizes)).all()
+    known = records(question(study), case)
+    nodes = np.unique(np.random.default_rng(0).integers(0, len(known.space.offsets) - 1, 40))
+    listing = known.space.listing(nodes)
+    floors = node_floors(known, nodes)
+    of_points = point_floors(known, listing)
+    of_nodes = floors.take(listing.node[listing.stage])
+    numbers = listing.first.repeat(listing.sizes) + np.concatenate([np.arange(n) for n in listing.sizes])
+    cost = evaluate_training(known.system, known.stack, known.training, known.space.take(numbers))
+    for name, quantity in QUANTITIES.items():
+        value = np.broadcast_to(quantity.sign * np.asarray(quantity.read(cost)), numbers.shape)
+        for bounds in (of_nodes, of_points):
+            best = bound_values(known, bounds, (name,))[:, 0].repeat(listing.sizes)
+            assert (value >= best).all(), name
 
 
 @pytest.mark.parametrize("rows", ["best", "top", "pareto", "feasible"])
