@@ -15,6 +15,7 @@ from model.layout import Array
 
 if TYPE_CHECKING:
     from model.energy import Energy
+    from model.memory import Memory
 
 
 class _Parts:
@@ -46,7 +47,10 @@ def gathered(record: Any, index: Array) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class TimeParts(_Parts):
-    """Seconds of one step on the critical path, by cause."""
+    """Seconds of one step on the critical path, by cause.
+
+    In the order of what they depend on, the fewest fields of a layout first: a sum over an open mesh is short then.
+    """
 
     compute: Any  # matmul, attention, vector kernels and recomputation of the busiest stage
     tensor: Any  # exposed tensor-parallel collectives
@@ -54,11 +58,11 @@ class TimeParts(_Parts):
     expert: Any  # exposed dispatch and combine
     host: Any  # launch floors and synchronisation
     offload: Any  # transfers to and from the host's memory that no compute hides
+    fixed: Any  # per-step constant
     transfer: Any  # exposed stage-to-stage transfers
     bubble: Any  # pipeline idle time
-    data: Any  # exposed gradient and parameter traffic
     optimizer: Any
-    fixed: Any  # per-step constant
+    data: Any  # exposed gradient and parameter traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,9 @@ class MemoryParts(_Parts):
     weights: Any
     gradients: Any
     optimizer: Any
-    activations: Any
     logits: Any
     buffers: Any  # working buffers, gathered weights, communication
+    activations: Any
     base: Any  # context and kernels
 
 
@@ -97,7 +101,7 @@ class StepCost:
 
     step_time: Array  # seconds: the total of `time`, which many quantities need
     time: TimeParts
-    memory: MemoryParts
+    memory: Memory
     energy: Energy
     tokens: Any  # tokens of a step
     model_flops: Any  # 6 N_active + causal attention, per step (for MFU only)
@@ -128,7 +132,7 @@ class StepCost:
     @property
     def feasible(self) -> Array:
         """Where no violation is positive."""
-        ok = np.ones(np.shape(self.step_time), bool)
+        ok: Array = np.asarray(True)
         for excess in self.violations.values():
             ok = ok & (np.asarray(excess) <= 0)
-        return ok
+        return np.broadcast_to(ok, np.shape(self.step_time))

@@ -35,14 +35,17 @@ class Energy:
     system: System
     seconds: Any
     ranks: Any
-    matrix_joules: Any  # of all ranks together, as the three below
+    matrix_joules: Any  # of the work on all microbatches by all ranks, as the two below
     hbm_joules: Any
     link_joules: Any
+    update_hbm_joules: Any = 0.0  # once a step: of the optimizer
+    update_link_joules: Any = 0.0  # and of data-parallel traffic
 
     @property
     def dynamic(self) -> Any:
         """Joules of the work, were no cap in force."""
-        return self.matrix_joules + self.hbm_joules + self.link_joules
+        work = self.matrix_joules + self.hbm_joules + self.link_joules
+        return work + (self.update_hbm_joules + self.update_link_joules)
 
     @property
     def room(self) -> Any:
@@ -81,8 +84,8 @@ class Energy:
         overhead = (1.0 + system.facility.cooling_fraction) * system.facility.pue - 1.0
         return EnergyParts(
             matrix=self.matrix_joules * held,
-            hbm=self.hbm_joules * held,
-            link=self.link_joules * held,
+            hbm=(self.hbm_joules + self.update_hbm_joules) * held,
+            link=(self.link_joules + self.update_link_joules) * held,
             idle=idle,
             host=host,
             network=network,

@@ -19,14 +19,14 @@ from model.architecture import Architecture
 from model.attention import mean_keys
 from model.chip import FORMATS
 from model.collective import transfer
-from model.cost import MemoryParts, StepCost, TimeParts
+from model.cost import StepCost, TimeParts
 from model.data_parallel import DataCost, bytes_sent, data_cost, exposed_seconds
 from model.energy import Energy
 from model.head import EndCost, end_cost
 from model.layer import LayerCost, layer_cost
 from model.layout import OFFLOADS, Layout, has
 from model.legality import violations
-from model.memory import memory
+from model.memory import Memory, memory
 from model.pipeline import PipelineTimes, bubble_seconds
 from model.stack import Stack
 from model.stages import Stage, split
@@ -205,38 +205,37 @@ def assemble(
     """The step's cost from its parts. Of what a layout may break it judges memory alone; `judged` adds legality."""
     model = training.architecture
     time = _times(system, stack, training, layout, local, data)
-    used, away = memory(stack, training, layout, local.dense, local.mixture, local.ends)
+    used = memory(stack, training, layout, local.dense, local.mixture, local.ends)
     seconds, ranks = time.total, layout.ranks
     whole = Stage(float(model.dense_layers), float(model.moe_layers))
     replicas = np.asarray(layout.tensor_parallel) * layout.context_parallel * layout.data_parallel
     passes = layout.microbatches * replicas
-    matrix = (whole.of(local.dense.matrix_joules, local.mixture.matrix_joules) + local.ends.matrix_joules) * passes
-    moved = (whole.of(local.dense.hbm_bytes, local.mixture.hbm_bytes) + local.ends.hbm_bytes) * passes
-    sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes) * passes
-    moved = moved + data.optimizer_hbm_bytes * ranks
-    sent = sent + bytes_sent(layout, data) * ranks
+    matrix = whole.of(local.dense.matrix_joules, local.mixture.matrix_joules) + local.ends.matrix_joules
+    moved = whole.of(local.dense.hbm_bytes, local.mixture.hbm_bytes) + local.ends.hbm_bytes
+    sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes)
+    per_byte, per_link_byte = system.chip.power.joule_per_hbm_byte, system.chip.power.joule_per_link_byte
     tokens = np.asarray(layout.global_batch, float) * training.sequence
     return StepCost(
         step_time=seconds,
         time=time,
         memory=used,
         energy=Energy(
-            system, seconds, ranks, matrix, moved * system.chip.power.joule_per_hbm_byte,
-            sent * system.chip.power.joule_per_link_byte,
+            system, seconds, ranks, matrix * passes, moved * passes * per_byte, sent * passes * per_link_byte,
+            data.optimizer_hbm_bytes * ranks * per_byte, bytes_sent(layout, data) * ranks * per_link_byte,
         ),
         tokens=tokens,
         model_flops=tokens * model_flops_per_token(model, training.sequence),
         peak_flops=ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan),
         packages=ranks * system.packages_per_rank,
-        violations=_over(system, stack, used, away),
+        violations=_over(system, stack, used),
     )  # fmt: skip
 
 
-def _over(system: System, stack: Stack, used: MemoryParts, away: Any) -> dict[str, Any]:
+def _over(system: System, stack: Stack, used: Memory) -> dict[str, Any]:
     """Bytes over the share of HBM that may be planned, and over the host's memory; negative: bytes left."""
     return {
         "hbm_bytes": used.total - stack.usable_memory * system.chip.hbm_bytes,
-        "host_bytes": np.asarray((0.0 if away is None else away) - (system.host.memory_bytes if system.host else 0.0)),
+        "host_bytes": np.asarray(used.host_bytes - (system.host.memory_bytes if system.host else 0.0)),
     }
 
 

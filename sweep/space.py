@@ -33,8 +33,6 @@ _1F1B, _INTERLEAVED = SCHEDULES.index("1f1b"), SCHEDULES.index("interleaved")
 _ZBV, _DUALPIPE = SCHEDULES.index("zb-v"), SCHEDULES.index("dualpipe")
 NODE_FIELDS = ("tensor_parallel", "context_parallel", "micro_batch", "expert_parallel", "expert_tensor_parallel")
 POINT_FIELDS = (*NODE_FIELDS, "pipeline_parallel", "data_parallel", "schedule", "virtual_stages")
-# Points from which on each schedule has meshes of its own: rules are then applied instead of chosen among.
-_MANY = 1 << 12
 _LISTED = 1 << 13  # nodes whose layouts are counted at once
 
 
@@ -101,26 +99,28 @@ class Listing:
         )  # fmt: skip
 
     def meshes(self) -> Iterator[Mesh]:
-        """The points by their schedule and what they allow."""
-        if not len(self.stage):
-            return
+        """The points by what they allow, and by their schedule where that makes meshes of a good size."""
         masks, kind = np.unique(self.masks, axis=0, return_inverse=True)
         kinds = kind.reshape(-1)[self.stage]
-        if len(self.stage) > _MANY:
-            masks = np.tile(masks, (len(SCHEDULES), 1))
-            kinds = kinds + self.schedule * (len(masks) // len(SCHEDULES))
         order = np.argsort(kinds, kind="stable")
         edges = np.searchsorted(kinds[order], np.arange(len(masks) + 1))
         for mask, start, stop in zip(masks, edges[:-1], edges[1:], strict=True):
-            if start < stop:
-                points = order[start:stop]
-                yield Mesh(points, tuple(_places(bits) for bits in mask), self.first[points])
+            chosen = tuple(_places(bits) for bits in mask)
+            for points in self._by_schedule(order[start:stop]):
+                yield Mesh(points, chosen, self.first[points])
+
+    def _by_schedule(self, points: Array) -> list[Array]:
+        """Points of one schedule each where they are many: its rule is then applied, not chosen from all."""
+        schedules = np.unique(self.schedule[points])
+        if self.sizes[points].sum() < len(schedules) * BLOCK // 2:
+            return [points] if len(points) else []
+        return [points[self.schedule[points] == schedule] for schedule in schedules]
 
     def layout(self, mesh: Mesh) -> Layout:
         """The layouts of a mesh, open."""
         degrees = self.degrees(mesh.points)
-        if len(self.stage) > _MANY:
-            degrees["schedule"] = degrees["schedule"][:1]  # the same for all
+        if (degrees["schedule"] == degrees["schedule"][0]).all():
+            degrees["schedule"] = degrees["schedule"][:1]
         return self.space.open_layout(degrees, mesh.chosen)
 
 

@@ -48,7 +48,7 @@ def test_full_recomputation_trades_memory_for_time(case: Case) -> None:
     everything = case.layout.with_(recompute=0 * case.layout.recompute + recompute_code(["full"]))
     none = training_step(case.system, case.stack, case.training, nothing)
     full = training_step(case.system, case.stack, case.training, everything)
-    at_most(case, full.memory.activations, none.memory.activations, "activations of full and of no recomputation")
+    at_most(case, full.memory.split.activations, none.memory.split.activations, "activations of full and of no recomputation")
     at_most(case, none.step_time, full.step_time, "step with no and with full recomputation")
 
 
@@ -72,7 +72,7 @@ def test_sharding_more_states_never_holds_more(case: Case) -> None:
     held = []
     for stage in range(4):
         layout = case.layout.with_(zero_stage=0 * case.layout.zero_stage + stage)
-        held.append(training_step(case.system, case.stack, case.training, layout).memory)
+        held.append(training_step(case.system, case.stack, case.training, layout).memory.split)
     single = case.layout.pipeline_parallel == 1  # elsewhere the fullest stage may be another one
     for stage in (1, 2, 3):
         less, more = held[stage], held[stage - 1]
