@@ -90,6 +90,7 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         away = has(layout.offload, "optimizer", OFFLOADS)
         crossing = updated * (stack.gradient_bytes + stack.parameter_wire_bytes)
         on_host = crossing / system.host.link_bandwidth + updated * _OPTIMIZER_BYTES / system.host.memory_bandwidth
+        on_host = on_host / system.host.achieved_fraction
         seconds, moved = np.where(away, on_host, seconds), np.where(away, crossing, moved)
     return DataCost(
         scatter.seconds, gather.seconds, reduce_.seconds, seconds + norm.seconds,

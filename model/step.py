@@ -128,19 +128,29 @@ def _transfer_seconds(system: System, stack: Stack, training: Training, layout: 
     return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds + stack.transfer_sync_s, 0.0)
 
 
-def _offloaded(system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any) -> Any:
-    """Seconds of a microbatch that a stage waits for activations on their way to the host and back.
+def _offloaded(
+    system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
+) -> _Slowest:
+    """The slowest stage, and the whole, with what stages wait for activations on their way to the host and back.
 
-    They leave beside the forward, `share` of the stage's time, and return beside the backward. Source: activation
+    They leave beside the forward, `share` of a stage's time, and return beside the backward. Source: activation
     offloading as in Calculon, Isaev et al., SC 2023 (doi:10.1145/3581784.3607102).
     """
     if system.host is None or not np.any(layout.offload):
-        return 0.0
-    saved = whole.of(local.dense.saved_bytes, local.mixture.saved_bytes) / layout.pipeline_parallel
-    seconds = saved / system.host.link_bandwidth
-    forward = share * slowest.total
-    waits = np.maximum(seconds - forward, 0.0) + np.maximum(seconds - (slowest.total - forward), 0.0)
-    return np.where(has(layout.offload, "activations", OFFLOADS), waits, 0.0)
+        return slowest
+    p = np.asarray(layout.pipeline_parallel, float)
+    saved = whole.of(local.dense.saved_bytes, local.mixture.saved_bytes) / p
+    seconds = saved / (system.host.link_bandwidth * system.host.achieved_fraction)
+    away = has(layout.offload, "activations", OFFLOADS)
+
+    def wait(stage_s: Any) -> Any:
+        beside = np.maximum(seconds - share * stage_s, 0.0) + np.maximum(seconds - (1.0 - share) * stage_s, 0.0)
+        return np.where(away, beside, 0.0)
+
+    others = np.maximum(slowest.whole_s - slowest.total, 0.0)
+    waits = wait(slowest.total)
+    waits_elsewhere = (p - 1.0) * wait(others / np.maximum(p - 1.0, 1.0))
+    return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
 
 
 def _times(
@@ -158,8 +168,7 @@ def _times(
     dense, mixture = local.dense, local.mixture
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
-    waits = _offloaded(system, layout, local, slowest, whole, forward_share)
-    slowest = replace(slowest, offload=waits, whole_s=slowest.whole_s + p * waits)
+    slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
     pipeline = PipelineTimes(
         stages=p,
         chunks=v,

@@ -39,9 +39,10 @@ class Tier:
 class Host:
     """A rank's share of the host that it is plugged into: where optimizer state and activations may be kept."""
 
-    link_bandwidth: float  # bytes/s between the rank and its host, one direction
-    memory_bandwidth: float  # bytes/s
+    link_bandwidth: float  # peak bytes/s between the rank and its host, one direction
+    memory_bandwidth: float  # peak bytes/s
     memory_bytes: float
+    achieved_fraction: float  # of both bandwidths
 
 
 @dataclass(frozen=True, slots=True)
