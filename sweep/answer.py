@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,39 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
         elif case.corner == "nominal" and best is None:
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
-            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best))  # null where the study sets no limit
+            # null where the study sets no limit
+            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best) | {"proof": _proof(study, outcomes[case.index])})
     by_key = {_key(case): case for case in cases}
     for row in rows:
         key = _key(by_key_of(by_key, row))
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
     _add_equal(study, rows)
-    return Answer(rows, failed, _remarks(study, rows))
+    return Answer(rows, failed, (*_remarks(study, rows), *_proven(study, cases, outcomes)))
+
+
+def _proof(study: Study, outcome: Mapping[str, Any]) -> Row:
+    """Why no layout of the case is better: how many were looked at, and what the rest could have reached at best."""
+    sign, bound = QUANTITIES[study.search.objective].sign, outcome.get("bound")
+    return {
+        "layouts": outcome["layouts"],
+        "evaluated": outcome["evaluated"],
+        "pruned": outcome.get("pruned", {}),
+        "pruned_at_best": None if bound is None else sign * bound,
+    }
+
+
+def _proven(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    """How the best layouts of all cases are known to be the best."""
+    exact = [outcomes[case.index] for case in cases if case.method == "exact"]
+    layouts, evaluated = (sum(outcome[name] for outcome in exact) for name in ("layouts", "evaluated"))
+    cut: dict[str, int] = {}
+    for outcome in exact:
+        for rule, count in outcome.get("pruned", {}).items():
+            cut[rule] = cut.get(rule, 0) + count
+    if cut:
+        shares = ", ".join(f"{count / layouts:.1%} by the {rule}" for rule, count in sorted(cut.items()))
+        yield f"Proven: of {layouts:,} legal layouts {evaluated:,} were evaluated; bounds exclude the rest: {shares}."
 
 
 def _key(case: Case) -> tuple[Any, ...]:

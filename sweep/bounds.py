@@ -20,24 +20,28 @@ proofs; tests compare every bound with the layouts it is for, and searches with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from model.chip import FORMATS
-from model.cost import StepCost
+from model.cost import StepCost, gathered
+from model.data_parallel import DataCost
 from model.energy import Energy
 from model.layout import RECOMPUTE_MODULES, Array
-from model.step import LocalCosts, model_flops_per_token
+from model.memory import memory
+from model.step import LocalCosts, assemble, model_flops_per_token
 from sweep.cases import Records
-from sweep.evaluation import evaluate, layer_costs, partial_costs, places
+from sweep.evaluation import chosen_of, layer_costs, places
 from sweep.options import OPTION_FIELDS
-from sweep.space import Listing, Mesh
+from sweep.space import Listing
 
 _ROUNDING = 1.0 - 1e-9  # parts are summed in another order than in the step itself
 _FASTEST = ("sequence_parallel", "context_exchange", "overlap_off")
 _FULL = 1 << RECOMPUTE_MODULES.index("full")
+_EXTREMES = [0, _FULL]
+_RECOMPUTE = OPTION_FIELDS.index("recompute")
+_NO_TRAFFIC = DataCost(*(np.zeros(1) for _ in fields(DataCost)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,10 @@ class Floors:
         return Floors(self.seconds[index], self.joules[index], self.bytes[index])
 
 
-def _at_values(known: Records, **values: int) -> Records:
-    """The records with single values on offer along some option axes, legal or not."""
+def _at_values(known: Records, **values: list[int]) -> Records:
+    """The records with other values on offer along some option axes, legal or not."""
     offered = dict(zip(OPTION_FIELDS, known.space.values, strict=True))
-    offered |= {name: np.array([value], np.int64) for name, value in values.items()}
+    offered |= {name: np.array(some, np.int64) for name, some in values.items()}
     return replace(known, space=replace(known.space, values=tuple(offered.values())))
 
 
@@ -67,10 +71,21 @@ def _least(values: Array, size: int) -> Array:
     return np.broadcast_to(lowest, (size,))
 
 
-def node_floors(known: Records, nodes: Array) -> Floors:
-    """Bounds of nodes."""
-    fastest = _at_values(known, recompute=0)
-    local = layer_costs(fastest, nodes, places(fastest, _FASTEST))
+def floor_costs(known: Records, nodes: Array) -> LocalCosts:
+    """Layer costs that bounds rest on: without recomputation and with all of it, at the fastest options."""
+    extremes = _at_values(known, recompute=_EXTREMES)
+    return layer_costs(extremes, nodes, places(extremes, ("recompute", *_FASTEST)))
+
+
+def _plain(local: LocalCosts) -> LocalCosts:
+    """The costs without recomputation."""
+    plain: LocalCosts = chosen_of(local, _RECOMPUTE, slice(0, 1))
+    return plain
+
+
+def node_floors(known: Records, nodes: Array, costs: LocalCosts) -> Floors:
+    """Bounds of nodes with these `floor_costs`."""
+    local = _plain(costs)
     passes = _passes(known, nodes)
     seconds = _least(_microbatch_seconds(known, local), len(nodes)) * passes / known.space.problem.ranks
     seconds = (seconds + known.stack.step_fixed_s) * _ROUNDING
@@ -102,16 +117,16 @@ def _metered(known: Records, seconds: Array, joules: Array) -> Array:
     return np.asarray(Energy(known.system, seconds, ranks, joules, 0.0, 0.0).total * _ROUNDING)
 
 
-def point_floors(known: Records, listing: Listing) -> Floors:
-    """Bounds of the points of a listing."""
-    fastest = _at_values(known, recompute=0, offload=0, zero_stage=0, rank_order=0)
-    everywhere = _mesh(fastest, listing)
-    partial = partial_costs(fastest, _within(fastest, listing))
-    cost = evaluate(fastest, partial, everywhere)
-    seconds = _least(_unavoidable(known, cost, listing), len(listing.stage)) * _ROUNDING
+def point_floors(known: Records, listing: Listing, costs: LocalCosts) -> Floors:
+    """Bounds of the points of a listing, whose nodes have these `floor_costs`."""
     node = listing.node[listing.stage]
-    joules = _least(_microbatch_joules(known, partial.local), len(listing.nodes)) * _passes(known, listing.nodes)
-    return Floors(seconds, _metered(known, seconds, joules[node]), memory_floor(known, listing))
+    fastest = _at_values(known, recompute=[0], offload=[0], zero_stage=[0], rank_order=[0])
+    layout = fastest.space.open_layout(listing.degrees(), places(fastest, OPTION_FIELDS))
+    local = gathered(_plain(costs), node)
+    cost = assemble(known.system, known.stack, known.training, layout, local, _NO_TRAFFIC)
+    seconds = _least(_unavoidable(known, cost, listing), len(node)) * _ROUNDING
+    joules = _least(_microbatch_joules(known, _plain(costs)), len(listing.nodes)) * _passes(known, listing.nodes)
+    return Floors(seconds, _metered(known, seconds, joules[node]), _memory_floor(known, listing, costs))
 
 
 def _passes(known: Records, nodes: Array) -> Array:
@@ -119,17 +134,6 @@ def _passes(known: Records, nodes: Array) -> Array:
     degrees = {name: values[nodes] for name, values in known.space.nodes.items()}
     inside = degrees["tensor_parallel"] * degrees["context_parallel"]
     return np.asarray(known.space.problem.global_batch / degrees["micro_batch"] * inside)
-
-
-def _mesh(known: Records, listing: Listing) -> Mesh:
-    """All points of a listing at all options on offer, legal or not."""
-    count = np.arange(len(listing.stage))
-    return Mesh(count, places(known, OPTION_FIELDS), listing.first)
-
-
-def _within(known: Records, listing: Listing) -> Listing:
-    """The listing, with its options those of `known`."""
-    return replace(listing, space=known.space)
 
 
 def _unavoidable(known: Records, cost: StepCost, listing: Listing) -> Array:
@@ -143,25 +147,29 @@ def _unavoidable(known: Records, cost: StepCost, listing: Listing) -> Array:
     return np.asarray(local + np.maximum(time.bubble - transfers, 0.0))
 
 
-def memory_floor(known: Records, listing: Listing) -> Array:
+def _memory_floor(known: Records, listing: Listing, costs: LocalCosts) -> Array:
     """Bytes that every layout of a point needs at least: full recomputation, all that can be split or moved away."""
     offered = dict(zip(OPTION_FIELDS, known.space.values, strict=True))
     away = int(np.bitwise_or.reduce(offered["offload"])) if known.space.problem.host else 0
-    single = listing.stages["pipeline_parallel"][listing.stage] == 1
-    least = np.full(len(listing.stage), np.inf)
     stages = np.sort(offered["zero_stage"])
-    leanest_stages = {*stages[stages < 2][-1:].tolist(), *stages[stages >= 2].tolist()}
-    for zero, some in product(leanest_stages, (False, True)):
-        points = np.flatnonzero(single == some)
-        if len(points) and (some or zero < 2):
-            leanest = _at_values(
-                known, sequence_parallel=1, recompute=_FULL, context_exchange=0, overlap_off=0, offload=away,
-                zero_stage=zero, rank_order=0,
-            )  # fmt: skip
-            part = _within(leanest, listing.only(points))
-            cost = evaluate(leanest, partial_costs(leanest, part), _mesh(leanest, part))
-            least[points] = np.minimum(least[points], _least(cost.memory.total, len(points)))
-    return np.asarray(least * _ROUNDING)
+    lean = [*stages[stages < 2][-1:].tolist(), *stages[stages >= 2].tolist()]
+    last = len(known.space.values[OPTION_FIELDS.index("sequence_parallel")]) - 1  # split, where that is on offer
+    leanest = _at_values(
+        known, sequence_parallel=[last], recompute=[_FULL], context_exchange=[0], overlap_off=[0], offload=[away],
+        zero_stage=lean, rank_order=[0],
+    )  # fmt: skip
+    degrees = listing.degrees()
+    layout = leanest.space.open_layout(degrees, places(leanest, OPTION_FIELDS))
+    local = chosen_of(costs, _RECOMPUTE, slice(-1, None))
+    local = chosen_of(local, OPTION_FIELDS.index("sequence_parallel"), slice(-1, None))
+    for name in ("context_exchange", "overlap_off"):
+        local = chosen_of(local, OPTION_FIELDS.index(name), slice(0, 1))
+    local = gathered(local, listing.node[listing.stage])
+    used = memory(known.stack, known.training, layout, local.dense, local.mixture, local.ends).total
+    axis = OPTION_FIELDS.index("zero_stage")
+    by_stage = np.moveaxis(np.broadcast_to(used, layout.shape), axis, 0).reshape(len(lean), -1)
+    legal = (np.asarray(lean) < 2)[:, None] | (degrees["pipeline_parallel"] == 1)
+    return np.asarray(np.where(legal, by_stage, np.inf).min(axis=0) * _ROUNDING)
 
 
 # ------------------------------------------------------------------------------------------------------ values

@@ -66,6 +66,21 @@ def evaluate(known: Records, partial: Partial, mesh: Mesh) -> StepCost:
     )
 
 
+def chosen_of(record: Any, axis: int, wanted: slice) -> Any:
+    """A record of arrays over a mesh at some places of one option axis, where it varies along that."""
+
+    def along(values: Any) -> Any:
+        if is_dataclass(values):
+            return chosen_of(values, axis, wanted)
+        values = np.asarray(values)
+        place = axis - (len(OPTION_FIELDS) + 1 - values.ndim)  # leading axes of one may be left out
+        if place < 0 or values.shape[place] == 1:
+            return values
+        return values[(slice(None),) * place + (wanted,)]
+
+    return replace(record, **{f.name: along(getattr(record, f.name)) for f in fields(record)})
+
+
 def _at(record: Any, chosen: tuple[Array, ...], last: Array) -> Any:
     """A record at the chosen places of each option axis and at `last` of the last one.
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model.cost import StepCost
+from model.cost import StepCost, gathered
 from model.evaluate import evaluate_training
 from model.layout import Array
+from model.step import LocalCosts
 from sweep import columns
-from sweep.bounds import Floors, bound_values, node_floors, point_floors
+from sweep.bounds import Floors, bound_values, floor_costs, node_floors, point_floors
 from sweep.cases import Question, Records
 from sweep.columns import QUANTITIES
 from sweep.evaluation import Partial, evaluate, partial_costs
@@ -24,6 +25,7 @@ from sweep.keep import Columns, Leaders, merged, objectives
 from sweep.space import BLOCK, Listing, Mesh
 
 _FIRST_NODES = 16  # looked at first, to have something to compare bounds with
+_FLOORS = 1 << 14  # nodes whose bounds are computed at once
 _LAYERS = 1 << 18  # layer costs held at once: nodes x options
 BY_LAYER, BY_PIPELINE, BY_MEMORY, BY_LIMIT = "layer bound", "pipeline bound", "memory bound", "bound of a limit"
 
@@ -169,7 +171,8 @@ def _stored(question: Question, known: Records, tally: Tally, first: int, last: 
     for listing in _listings(known, first, last):
         tally.layouts += int(listing.sizes.sum())
         if not every:
-            listing = _that_fit(question, known, tally, listing, point_floors(known, listing))[0]
+            floors = point_floors(known, listing, floor_costs(known, listing.nodes))
+            listing = _that_fit(question, known, tally, listing, floors)[0]
         partial = partial_costs(known, listing) if len(listing.stage) else None
         for mesh in listing.meshes():
             for block in mesh.cut(BLOCK):
@@ -226,10 +229,10 @@ def _bounded(hunt: _Hunt, first: int, last: int) -> None:
     nodes = _nodes_between(known, first, last)
     sizes = _sizes(known, nodes, first, last)
     tally.layouts += int(sizes.sum())
-    floors = node_floors(known, nodes)
-    bounds = hunt.bounds(floors)
+    costs = _FloorCosts(known, nodes)
+    bounds = np.concatenate([hunt.bounds(node_floors(known, some, costs.of(some))) for some in _some(nodes)])
     order = np.argsort(bounds[:, 0], kind="stable")
-    nodes, sizes, floors, bounds = nodes[order], sizes[order], floors.take(order), bounds[order]
+    nodes, sizes, bounds = nodes[order], sizes[order], bounds[order]
     start, batch = 0, _FIRST_NODES
     while start < len(nodes):
         if hunt.leaders.search.rows != "pareto" and bounds[start, 0] > hunt.leaders.limit:
@@ -240,9 +243,31 @@ def _bounded(hunt: _Hunt, first: int, last: int) -> None:
         _cut_off(hunt, BY_LAYER, sizes[part][out], bounds[part][out])
         alive = nodes[part][~out]
         if len(alive):
-            _points(hunt, _inside(known.space.listing(alive), first, last))
+            _points(hunt, _inside(known.space.listing(alive), first, last), costs)
         start += batch
         batch = min(2 * batch, nodes_at_once(known))
+
+
+class _FloorCosts:
+    """Layer costs that bounds rest on: held for all nodes where these are few, else computed when asked for."""
+
+    def __init__(self, known: Records, nodes: Array) -> None:
+        self._known = known
+        self._held = floor_costs(known, nodes) if len(nodes) <= _FLOORS else None
+        self._nodes = nodes  # ascending
+
+    def of(self, nodes: Array) -> LocalCosts:
+        """Costs of some of the nodes."""
+        if self._held is None:
+            return floor_costs(self._known, nodes)
+        chosen: LocalCosts = gathered(self._held, np.searchsorted(self._nodes, nodes))
+        return chosen
+
+
+def _some(nodes: Array) -> Iterator[Array]:
+    """Nodes in lists of a bounded length."""
+    for start in range(0, len(nodes), _FLOORS):
+        yield nodes[start : start + _FLOORS]
 
 
 def _cut_off(hunt: _Hunt, rule: str, sizes: Array, bounds: Array) -> None:
@@ -282,11 +307,12 @@ def _that_fit(
     return listing.only(kept), floors.take(kept)
 
 
-def _points(hunt: _Hunt, listing: Listing) -> None:
+def _points(hunt: _Hunt, listing: Listing, costs: _FloorCosts) -> None:
     """Look at the points of a listing that are within reach, the best bounds first."""
     if not len(listing.stage):
         return
-    listing, floors = _that_fit(hunt.question, hunt.known, hunt.tally, listing, point_floors(hunt.known, listing))
+    floors = point_floors(hunt.known, listing, costs.of(listing.nodes))
+    listing, floors = _that_fit(hunt.question, hunt.known, hunt.tally, listing, floors)
     bounds = hunt.bounds(floors)
     todo = np.argsort(bounds[:, 0], kind="stable")
     layouts = BLOCK

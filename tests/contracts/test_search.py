@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from model.evaluate import evaluate_training
 from model.layout import SCHEDULES
 from sweep import catalogue
-from sweep.bounds import bound_values, node_floors, point_floors
+from sweep.bounds import bound_values, floor_costs, node_floors, point_floors
 from sweep.cases import Case, Question, cases, records
 from sweep.columns import QUANTITIES
 from sweep.keep import best, front, select
@@ -167,8 +167,10 @@ def test_no_layout_is_beyond_the_bounds_of_its_node_and_point(machine: tuple[str
     known = records(question(study), case)
     nodes = np.unique(np.random.default_rng(0).integers(0, len(known.space.offsets) - 1, 40))
     listing = known.space.listing(nodes)
-    floors = node_floors(known, nodes)
-    of_points = point_floors(known, listing)
+    costs = floor_costs(known, nodes)
+    floors = node_floors(known, nodes, costs)
+    assert np.array_equal(listing.nodes, nodes)
+    of_points = point_floors(known, listing, costs)
     of_nodes = floors.take(listing.node[listing.stage])
     numbers = listing.first.repeat(listing.sizes) + np.concatenate([np.arange(n) for n in listing.sizes])
     cost = evaluate_training(known.system, known.stack, known.training, known.space.take(numbers))
