@@ -1,21 +1,23 @@
 """How many legal layouts a core evaluates in a second: time, memory, energy and feasibility of each.
 
-The layouts are those of 16,384 H100 in nodes of eight: of a study without bounds, and of the full option space with all
-schedules, ZeRO stages, more recomputation and the overlaps. They are listed and evaluated as a search does it, all of
-them or as many as fit into some seconds. References: the same model given flat lists, and given one layout at a time.
+The layouts are those of 16,384 H100 in nodes of eight: of a study that narrows nothing, and of the full option space
+with all schedules and ZeRO stages, every set of four recompute modules, overlaps and offloading. They are listed and
+evaluated as a search does it, all of them or as many as fit into some seconds. References: the same model given flat
+lists, and given one layout at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from time import process_time
 
 import numpy as np
 
 from benchmarks.measurement import Measurement
 from model.evaluate import evaluate_training
-from model.layout import Layout
+from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout
 from model.step import training_step
 from model.workload import Training
 from sweep import catalogue
@@ -28,12 +30,13 @@ from sweep.space import BLOCK, layout_space
 SYSTEM = "dgx-h100"
 RANKS = 16_384
 WORKLOADS = (("llama-3.1-405b", 8192, 2048, 10e6), ("deepseek-v3", 4096, 15_360, 3e6))  # and the layouts/s aimed at
-MODULES = ("core_attention", "norm", "activation")
+MODULES = ("core_attention", "norm", "activation", "feed_forward")
 FULL = Axes(
     zero_stage=(0, 1, 2, 3),
-    schedule=(0, 1, 2, 3, 4, 5, 6),
-    recompute=(("none",), ("selective",), ("full",), MODULES[:2], MODULES[1:], MODULES),
-    overlap_off=(7,),
+    schedule=tuple(range(len(SCHEDULES))),
+    recompute=(("full",), *(some for count in range(5) for some in combinations(MODULES, count))),
+    overlap_off=tuple(range(1 << len(OVERLAPS))),
+    offload=tuple(range(1 << len(OFFLOADS))),
 )
 OPTION_SPACES = {"default_axes": Axes(), "full_options": FULL}
 LONGEST_S = 4.0

@@ -1,6 +1,6 @@
 """How long proven answers take, and what they need: `sweep run` as a user calls it, two workers, from an empty folder.
 
-* The best layout of DeepSeek-V3 on 16,384 H100 over the full option space, 3e8 legal layouts: beside 10 s, and how many
+* The best layout of DeepSeek-V3 on 16,384 H100 over the full option space, 1e9 legal layouts: beside 10 s, and how many
   of them were evaluated.
 * The best layouts of 50 cluster sizes of 6 designs for 2 models, beside 2 minutes.
 * The peak memory of driver and workers in a sweep that evaluates 1e9 layouts without bounds, beside 1 GiB.
@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 from benchmarks.measurement import Measurement
 from benchmarks.watching import LIMIT, Watched, watched_run
+from model.layout import OVERLAPS
 
 DEGREES = """
 question = "{question}"
@@ -25,22 +27,21 @@ OPTIONS = """
 [layout]
 zero_stage = [0, 1, 2, 3]
 schedule = ["1f1b", "gpipe", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe"]
-overlap_off = ["none", "tensor+expert+data"]
+overlap_off = {overlap_off}
 offload = ["none", "optimizer", "activations", "optimizer+activations"]
 recompute = {recompute}
 """
 DEEPSEEK = '[[workloads]]\nmodel = "deepseek-v3"\nsequence = "4096 token"\nbatch = 15360\n'
-LLAMA = '[[workloads]]\nmodel = "llama-3.1-405b"\nsequence = "8192 token"\nbatch = 2304\n'
+LLAMA = '[[workloads]]\nmodel = "llama-3.1-405b"\nsequence = "8192 token"\nbatch = 3840\n'
 DESIGNS = ("cloudmatrix-384", "atlas-910d-supernode", "atlas-920-supernode", "gb200-nvl72", "dgx-h100", "hgx-h20")
-SIZES = [384 * n for n in range(1, 51)]
-PARTS = ("core_attention", "norm", "activation", "mla_up_projection")
+SIZES = [128 * n for n in range(1, 244) if 30**8 % n == 0]  # no factor beside 2, 3 and 5, as batches have none
+MODULES = ("core_attention", "norm", "activation", "feed_forward")
 SWEPT = 1_000_000_000
 
 
-def recompute_choices() -> list[str]:
-    """Nothing, everything, and every set of some modules."""
-    sets = [[name for bit, name in enumerate(PARTS) if code >> bit & 1] for code in range(1, 1 << len(PARTS))]
-    return ["none", "full", *("+".join(names) for names in sets)]
+def every_set(names: tuple[str, ...]) -> list[str]:
+    """Every set of some names, as a study file says it."""
+    return ["+".join(some) or "none" for count in range(len(names) + 1) for some in combinations(names, count)]
 
 
 def design(system: str) -> str:
@@ -50,7 +51,8 @@ def design(system: str) -> str:
 
 def measurements() -> Iterator[Measurement]:
     """Seconds of the two searches, layouts that they excluded, and peaks of memory."""
-    full = OPTIONS.format(recompute=json.dumps(recompute_choices()))
+    recompute, overlaps = ["full", *every_set(MODULES)], every_set(OVERLAPS)
+    full = OPTIONS.format(recompute=json.dumps(recompute), overlap_off=json.dumps(overlaps))
     one = DEGREES.format(question="best layout?", chips=[16_384]) + DEEPSEEK + design("dgx-h100") + full
     found = _run(one)
     proof = found.answer["answer"][0]["proof"]
@@ -62,7 +64,7 @@ def measurements() -> Iterator[Measurement]:
     yield Measurement("exact_search.fifty_sizes.layouts_over_evaluated", total, "layout", evaluated)
     yield Measurement("exact_search.fifty_sizes.seconds", found.seconds, "s", 120.0)
     front = '[search]\nrows = "pareto"\npareto = ["tokens_per_s", "power_w", "hbm_used_bytes"]\nprune = false\n'
-    sweep_all = DEGREES.format(question="front?", chips=[8192, 12_288, 16_384, 24_576]) + DEEPSEEK + design("dgx-h100")
+    sweep_all = DEGREES.format(question="front?", chips=[16_384]) + DEEPSEEK + design("dgx-h100")
     found = _run(sweep_all + full + front)
     yield Measurement("exact_search.sweep.layouts_evaluated", _sum(found, "evaluated"), "layout", SWEPT)
     rate = _sum(found, "evaluated") / found.seconds

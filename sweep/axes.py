@@ -64,6 +64,16 @@ class Problem:
     host: bool = False  # whether there is a host to offload to
 
     def recompute_codes(self, axes: Axes) -> tuple[int, ...]:
-        """Bit masks of the study's recompute choices, each once, in the study's order."""
-        codes = [recompute_code(self.selective if m == ("selective",) else m) for m in axes.recompute]
-        return tuple(dict.fromkeys(codes))
+        """Bit masks of the study's recompute choices, each once, in the study's order.
+
+        Modules that the model does not have are left out; with everything recomputed no other module matters.
+        """
+        shape = self.architecture
+        lacking = [] if shape.latent is not None else ["mla_up_projection"]
+        if shape.experts is None:
+            lacking += ["experts", "shared_experts"]
+        elif not shape.experts.shared_width:
+            lacking.append("shared_experts")
+        known, full = ~recompute_code(lacking), recompute_code(["full"])
+        codes = [recompute_code(self.selective if m == ("selective",) else m) & known for m in axes.recompute]
+        return tuple(dict.fromkeys(full if code & full else code for code in codes))
