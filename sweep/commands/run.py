@@ -18,7 +18,7 @@ from sweep.tables import answer_table
 def run(
     study: Path,
     *,
-    out: Path = Path("runs"),
+    out: str = "runs",
     workers: Annotated[int | None, Parameter(negative="")] = None,
     address: str | None = None,
     dashboard: bool = False,
@@ -32,7 +32,7 @@ def run(
     study
         The study file.
     out
-        Folder of run folders.
+        Folder of run folders: a path, or a URL such as s3://bucket/runs.
     workers
         Worker processes on this machine: one a core unless given; 0 stays in this process.
     address
