@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -86,10 +87,12 @@ def show(finished: Finished, wide: bool) -> None:
             console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
     for text in (*finished.notes, *finished.answer.remarks):
         console.print(text, markup=False)
-    console.print(f"\n{finished.path}/   digest {finished.digest[:16]}", markup=False)
+    folder = str(finished.path)
+    console.print(f"\n{folder}{'' if '?' in folder else '/'}   digest {finished.digest[:16]}", markup=False)
     if finished.answer.rows:
         row = finished.answer.rows[0]["row"]
-        console.print(f"One layout taken apart: sweep explain {finished.path}#{row}", markup=False)
+        named = f"{folder}#{row}" if quote(folder) == folder else quote(f"{folder}#{row}")
+        console.print(f"One layout taken apart: sweep explain {named}", markup=False)
 
 
 def _what(row: dict[str, Any]) -> str:

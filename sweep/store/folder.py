@@ -54,6 +54,7 @@ class RunFolder:
         """Create the folder, or take it up again where it was left. Raises InputError where it cannot be written."""
         local = self.path.local is not None
         try:
+            self.path.exists()  # fails soonest where nothing answers
             for folder in (self.designs, self.candidates):
                 folder.mkdir()
             self._claim = FileLock(self.path) if local else Lease(self.path)

@@ -24,6 +24,10 @@ from sweep.errors import InputError, problem
 _SHOWN = ("region", "scheme", "endpoint_override")
 _CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")  # what stands before their @ is a container
 _REASON = 300  # characters of a file system's own message
+# Without a limit a store that does not answer, or a machine without credentials for it, is tried for 15 minutes.
+_PATIENCE = dict.fromkeys(("gs", "gcs"), ("retry_limit_seconds", "20"))
+_REMEDY = "check the URL, its parameters and that it can be reached from here"
+_USER = 8  # characters of a user name that may be an access key
 
 
 @dataclass(frozen=True, slots=True, order=True, repr=False)
@@ -197,14 +201,16 @@ def _of_pyarrow(root: str) -> tuple[Any, str] | None:
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
+    name, seconds = _PATIENCE.get(urlsplit(root).scheme, ("", ""))
+    impatient = f"{'&' if '?' in root else '?'}{name}={seconds}" if name and f"{name}=" not in root else ""
     try:
-        files, base = FileSystem.from_uri(root)
+        files, base = FileSystem.from_uri(root + impatient)
     except pa.ArrowNotImplementedError:  # built without it
         return None
     except (OSError, pa.ArrowException) as failure:
         if "Unrecognized filesystem type" in str(failure):
             return None
-        raise _unusable(root, failure, "see https://arrow.apache.org/docs/python/filesystems.html") from None
+        raise _unusable(root, failure, _REMEDY) from None
     return files, base
 
 
@@ -222,7 +228,8 @@ def _of_fsspec(root: str) -> tuple[Any, str]:
     except ImportError as failure:
         raise _unusable(root, failure, "install it beside fsspec") from None
     except Exception as failure:  # every file system has exceptions of its own
-        raise _unusable(root, failure, "fsspec.available_protocols() names those it knows") from None
+        remedy = "fsspec.available_protocols() names what it knows" if isinstance(failure, ValueError) else _REMEDY
+        raise _unusable(root, failure, remedy) from None
     return PyFileSystem(FSSpecHandler(files)), str(base)
 
 
@@ -233,8 +240,8 @@ def _unusable(root: str, failure: Exception, remedy: str) -> InputError:
 def _reason(failure: Exception, root: str) -> str:
     """What a file system says, on one line and without the URL's keys and passwords."""
     url = urlsplit(root)
-    user, _, _ = url.netloc.rpartition("@")
-    secrets = [word for word in user.split(":") if word] if url.scheme not in _CONTAINERS else user.split(":")[1:]
+    user, _, password = url.netloc.rpartition("@")[0].partition(":")
+    secrets = [password, *([user] if len(user) >= _USER and url.scheme not in _CONTAINERS else [])]
     secrets += [value for name, value in parse_qsl(url.query) if name not in _SHOWN]
     text = str(failure).strip().partition("\n")[0] or type(failure).__name__
     for secret in sorted({form for one in secrets for form in (one, unquote(one))}, key=len, reverse=True):
