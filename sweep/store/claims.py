@@ -28,6 +28,7 @@ from sweep.store.places import Place
 RENEWED_EVERY_S = 15.0
 LAPSES_AFTER_S = 90.0
 _TRIES = 6  # of processes that start at the same moment
+_LOOKS, _LOOK_S = 10, 0.05
 FOLDER = "_claims"
 
 
@@ -170,13 +171,16 @@ class Lease:
 
 def _said(claim: Place) -> dict[str, Any] | None:
     """What a claim says; nothing where it is damaged, None where it is gone."""
-    try:
-        said = json.loads(claim.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
+    for _ in range(_LOOKS):
+        try:
+            said = json.loads(claim.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            time.sleep(_LOOK_S)  # it may be half written, where a file system shows that
+        else:
+            return said if isinstance(said, dict) else {}
+    return {}
 
 
 # ------------------------------------------------------------------------------------------- processes of a machine

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,9 @@ def test_local_places_are_paths(tmp_path: Path) -> None:
         ("nothing://a/b", "Protocol not known"),
         ("s3://bucket/a?no=such", "Unexpected query parameter"),
         ("ftp://127.0.0.1:1/a", "refused"),
-        ("az://container/a", "adlfs"),
+        pytest.param(
+            "az://container/a", "adlfs", marks=pytest.mark.skipif(find_spec("adlfs") is not None, reason="installed")
+        ),
     ],
 )
 def test_a_place_that_cannot_be_opened_is_told_before_anything_is_computed(
@@ -145,6 +148,13 @@ def test_a_place_that_cannot_be_opened_is_told_before_anything_is_computed(
     said = capsys.readouterr().err
     assert told in said
     assert url.partition("?")[0].partition("/a")[0] in said
+
+
+def test_a_url_that_needs_fsspec_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without fsspec, which is optional, the remedy names it."""
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(InputError, match="pip install fsspec"):
+        place("memory://a/b").exists()
 
 
 @pytest.mark.parametrize("root", ["", "memory://patterns"])
