@@ -21,10 +21,11 @@ import numpy as np
 
 from benchmarks.measurement import Measurement
 from sweep import store
-from sweep.blocks import STORED_TASK, Task, search_points, solve
+from sweep.blocks import STORED_TASK, Task, solve
 from sweep.cases import Case, Question, cases, records
 from sweep.columns import IDENTITY_MEANINGS, LIMIT_COLUMNS
 from sweep.keep import Columns
+from sweep.search import search_range
 from sweep.study import parse
 
 COMMAND = "import sys; from sweep.cli import main; sys.exit(main())"
@@ -76,15 +77,9 @@ def _parts(folder: Path, question: Question, case: Case, found: Columns) -> Iter
 
 def _task(folder: Path, question: Question, case: Case, rows: str) -> float:
     """Layouts a CPU second of one task: listed, evaluated, and those to keep stored."""
-    last = _last(question, case)
     asked = replace(question, search=replace(question.search, rows=rows))
-    task = Task(asked, case, 0, last, store.place(folder / "piece.parquet"))
-    return float(records(question, case).space.offsets[last]) / _least(lambda: solve(task))
-
-
-def _last(question: Question, case: Case) -> int:
-    """Grid points of one task."""
-    return int(np.searchsorted(records(question, case).space.offsets, STORED_TASK, side="right")) - 1
+    task = Task(asked, case, 0, STORED_TASK, store.place(folder / "piece.parquet"))
+    return int(solve(task)["layouts"]) / _least(lambda: solve(task))
 
 
 def _rows() -> tuple[Question, Case, Columns]:
@@ -92,7 +87,7 @@ def _rows() -> tuple[Question, Case, Columns]:
     study = parse(STUDY.format(chips=[4096], rows="all"))
     case = cases(study)[0][0]
     question = Question(study.axes, study.search, study.constraints, study.seed)
-    found, _ = search_points(question, case, 0, _last(question, case))
+    found, _ = search_range(question, records(question, case), 0, STORED_TASK)
     assert found is not None, "every row is kept"
     return question, case, found
 

@@ -17,7 +17,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
@@ -109,11 +109,15 @@ class RunFolder:
 
     def note(self, line: Mapping[str, Any]) -> None:
         """Add a line to the manifest: stored when this returns on this machine, and within moments elsewhere."""
+        self.note_all([line])
+
+    def note_all(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines to the manifest, as `note` does one."""
         if self._failure is not None:
             raise self._failure
         with self._guard:
             assert self._manifest is not None, "open the folder first"
-            self._manifest.add(line)
+            self._manifest.add(lines)
 
     def lines(self) -> list[Line]:
         """The lines of the manifest."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 from uuid import uuid4
@@ -92,9 +92,10 @@ _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "cut": lambda value: isinstance(value, list) and all(map(_is_range, value)),
     "best": _is_row,
     "broken": _has_numbers,
+    "pruned": _has_numbers,
     "nearest": _has_numbers,
     "trials": lambda value: isinstance(value, list) and all(isinstance(trial, dict) for trial in value),
-    **dict.fromkeys(("rows", "layouts", "evaluated", "feasible", "too_large", "too_slow"), _is_count),
+    **dict.fromkeys(("rows", "layouts", "evaluated", "feasible"), _is_count),
 }
 _NEEDED = {"case": ("case", "rows", "best"), "step": ("case", "step"), "generation": ("track", "generation", "trials")}
 
@@ -114,8 +115,8 @@ def is_sound(line: Any) -> bool:
 class Manifest(Protocol):
     """A manifest that this process adds to."""
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line."""
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines."""
 
     def beat(self) -> None:
         """Do what is due by now; called once a second."""
@@ -124,12 +125,12 @@ class Manifest(Protocol):
         """Make sure that every line is stored, and end."""
 
 
-def _text(line: Mapping[str, Any]) -> bytes:
-    return (json.dumps(line, default=float) + "\n").encode()
+def _text(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(line, default=float) + "\n" for line in lines).encode()
 
 
 class ManifestFile:
-    """A file of this machine; a line is on disk when `add` returns."""
+    """A file of this machine; lines are on disk when `add` returns."""
 
     def __init__(self, run: Place) -> None:
         self._file = os.open(run / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -137,9 +138,9 @@ class ManifestFile:
         with open(self._file, "rb", closefd=False) as file:
             os.ftruncate(self._file, _whole(file, size))  # a torn last line would spoil the next one
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line and force it to disk; where there is no room, none of it stays."""
-        before, rest = os.fstat(self._file).st_size, memoryview(_text(line))
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines and force them to disk; where there is no room, none of them stays."""
+        before, rest = os.fstat(self._file).st_size, memoryview(_text(lines))
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
@@ -182,12 +183,13 @@ class ManifestSegments:
         self._waiting: list[bytes] = []
         self._began = self._since = clock()
 
-    def add(self, line: Mapping[str, Any]) -> None:
-        """Add a line; it is stored within moments, or when the run is closed."""
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines; they are stored within moments, or when the run is closed."""
         if not self._waiting:
             self._since = self._clock()
-        self._waiting.append(_text(line))
-        if line.get("done") in ("run", "generation") or sum(map(len, self._waiting)) > _BYTES:
+        added = list(lines)
+        self._waiting.append(_text(added))
+        if any(line.get("done") in ("run", "generation") for line in added) or sum(map(len, self._waiting)) > _BYTES:
             self.store()
 
     def beat(self) -> None:

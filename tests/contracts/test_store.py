@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 
 import sweep
 from sweep import store
-from sweep.blocks import search_points
 from sweep.cases import Case, Question, cases, records
 from sweep.cli import main
 from sweep.columns import CODED, LIMIT_COLUMNS, plain
 from sweep.errors import InputError
 from sweep.running import run_study
+from sweep.search import search_range
 from sweep.store import DamagedPartError, Place, RunFolder, place
 from sweep.store.claims import LAPSES_AFTER_S, Lease
 from sweep.store.data_set import matching
@@ -70,7 +70,8 @@ def asked() -> tuple[Question, Case]:
 def rows(asked: tuple[Question, Case]) -> Rows:
     """Every row of the case, as a search has them."""
     question, case = asked
-    found, _ = search_points(question, case, 0, len(records(question, case).space.offsets) - 1)
+    known = records(question, case)
+    found, _ = search_range(question, known, 0, known.space.count)
     assert found is not None
     assert len(found["layout_id"]) > 1000
     return found
@@ -395,7 +396,7 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     torn = json.dumps(GOOD) + "\n" + "x" * 200_000
     (tmp_path / "manifest.jsonl").write_text(torn)
     manifest = ManifestFile(run)
-    manifest.add({"done": "run"})
+    manifest.add([{"done": "run"}])
     manifest.close()
     assert list(manifest_lines(run)) == [GOOD, {"done": "run"}]
     assert (tmp_path / "manifest.jsonl").read_text() == json.dumps(GOOD) + '\n{"done": "run"}\n'
@@ -416,7 +417,7 @@ def test_segments_hold_the_lines_in_few_files() -> None:
     waits = []
     for second in range(36_000):
         clock.now = float(second)
-        manifest.add({"done": "note", "second": second})
+        manifest.add([{"done": "note", "second": second}])
         manifest.beat()
         waits.append(len(manifest._waiting))
     manifest.close()
@@ -424,7 +425,7 @@ def test_segments_hold_the_lines_in_few_files() -> None:
     assert len((run / "manifest").infos()) < 3500
     assert max(waits) <= 36_000 / 500 + 2
     again = ManifestSegments(run, clock)
-    again.add({"done": "run"})
+    again.add([{"done": "run"}])
     again.close()
     assert list(manifest_lines(run))[-1] == {"done": "run"}
 
@@ -434,7 +435,7 @@ def test_a_damaged_segment_counts_as_work_not_done() -> None:
     run = place("memory://segments/damaged")
     manifest = ManifestSegments(run)
     for case in range(6):
-        manifest.add({"done": "note", "case": case})
+        manifest.add([{"done": "note", "case": case}])
         if case % 2:
             manifest.store()
     first, second, third = (run / "manifest").iterdir()
@@ -545,8 +546,8 @@ def test_a_full_disk_leaves_nothing_half(
     assert not list(folder.iterdir())
     manifest = ManifestFile(place(folder))
     with pytest.raises(OSError, match="No space left"):
-        manifest.add({"done": "note", "text": "x" * 200_000})
-    manifest.add({"done": "run"})
+        manifest.add([{"done": "note", "text": "x" * 200_000}])
+    manifest.add([{"done": "run"}])
     manifest.close()
     assert list(manifest_lines(place(folder))) == [{"done": "run"}]
 
