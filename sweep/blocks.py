@@ -10,17 +10,17 @@ import ctypes
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sweep import store
 from sweep.cases import Case, Question, identity, records
-from sweep.columns import QUANTITIES
+from sweep.columns import QUANTITIES, plain
 from sweep.keep import Columns, merged, select
 from sweep.search import Tally, search_range
 from sweep.space import Space
+from sweep.store import Place
 from sweep.study import Search
 
 # Layouts of a task: a second or so, short enough to cancel and to balance, long enough to hide what a task costs.
@@ -38,7 +38,7 @@ class Task:
     case: Case
     first: int
     last: int
-    part: Path
+    part: Place
 
 
 def tasks(question: Question, case: Case, space: Space, part_of: Any) -> list[Task]:
@@ -70,7 +70,7 @@ def solve(task: Task) -> dict[str, Any]:
     return summary(task.question, task.case, found, tally) | {"rows": rows, "part": task.part.name}
 
 
-def finish(question: Question, case: Case, parts: list[Path], target: Path) -> dict[str, Any]:
+def finish(question: Question, case: Case, parts: list[Place], target: Place) -> dict[str, Any]:
     """Keep the best of what several tasks of a case kept, and write it as the part of the case."""
     tables = [columns for part in parts if (columns := store.read_part(part)) is not None]
     if not tables:
@@ -90,9 +90,7 @@ def best_row(question: Question, case: Case, found: Columns | None) -> dict[str,
     quantity = QUANTITIES[question.search.objective]
     value = quantity.sign * found[question.search.objective][feasible]
     at = feasible[np.lexsort((found["layout_id"][feasible], value))[0]]
-    row = {name: values[at] for name, values in found.items()}
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in row.items()}
-    return identity(case) | plain
+    return identity(case) | {name: plain(name, values[at]) for name, values in found.items()}
 
 
 def summary(question: Question, case: Case, found: Columns | None, tally: Tally) -> dict[str, Any]:

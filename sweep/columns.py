@@ -6,7 +6,7 @@ that they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from model.layout import (
     OFFLOADS,
     OVERLAPS,
     RANK_ORDERS,
+    RECOMPUTE_MODULES,
     SCHEDULES,
     SHORT,
     Array,
@@ -76,14 +77,16 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }
 
-# Text is clearer than a code in a table that people query.
-_TEXTS: dict[str, Callable[[int], str]] = {
-    "recompute": recompute_names,
-    "schedule": lambda code: SCHEDULES[code],
-    "cp_exchange": lambda code: CONTEXT_EXCHANGES[code],
-    "rank_order": lambda code: RANK_ORDERS[code],
-    "overlap_off": lambda code: mask_text(code, OVERLAPS),
-    "offload": lambda code: mask_text(code, OFFLOADS),
+# Text is clearer than a code in a table that people query, and a code is smaller: a search counts in codes, the data
+# set has the texts.
+CODED: dict[str, tuple[str, ...]] = {
+    "recompute": tuple(recompute_names(code) for code in range(1 << len(RECOMPUTE_MODULES))),
+    "schedule": SCHEDULES,
+    "cp_exchange": CONTEXT_EXCHANGES,
+    "rank_order": RANK_ORDERS,
+    "overlap_off": tuple(mask_text(code, OVERLAPS) for code in range(1 << len(OVERLAPS))),
+    "offload": tuple(mask_text(code, OFFLOADS) for code in range(1 << len(OFFLOADS))),
+    "bound_by": tuple(field.name for field in fields(TimeParts)),
 }
 LAYOUT_MEANINGS = {
     "tp": "tensor-parallel ranks",
@@ -129,13 +132,10 @@ IDENTITY_MEANINGS = {
 LIMIT_COLUMNS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
 
 
-def text_column(name: str, codes: Array) -> Array:
-    """A layout column as it is stored: the names of its codes, or the number itself."""
-    if name not in _TEXTS:
-        return codes
-    known, position = np.unique(codes, return_inverse=True)
-    texts = np.asarray([_TEXTS[name](int(code)) for code in known], dtype=object)
-    return np.asarray(texts[position])
+def plain(name: str, value: Any) -> Any:
+    """One value of a column as the data set has it, in Python's own types: the text of a code, or the number."""
+    number = value.item() if isinstance(value, np.generic) else value
+    return CODED[name][number] if name in CODED else number
 
 
 def _part_columns(cost: StepCost) -> dict[str, Any]:
@@ -149,16 +149,18 @@ def _part_columns(cost: StepCost) -> dict[str, Any]:
     return columns
 
 
-def bound_by(time: TimeParts) -> Array:
-    """The largest part of the step's time, by name."""
-    parts = time.parts()
-    stacked = np.stack(np.broadcast_arrays(*parts.values()))
-    names = np.asarray(list(parts), dtype=object)
-    return np.asarray(names[stacked.argmax(axis=0)])
+def bound_by(time: Mapping[str, Array]) -> Array:
+    """The largest part of the step's time, as a code; of equal ones the first."""
+    parts = [time[name] for name in CODED["bound_by"]]
+    largest, code = parts[0].copy(), np.zeros(len(parts[0]), np.int8)
+    for number, part in enumerate(parts[1:], 1):
+        np.copyto(code, number, where=part > largest)
+        np.maximum(largest, part, out=largest)
+    return code
 
 
 def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | slice = slice(None)) -> dict[str, Array]:
-    """Columns of layouts: a flat list or an open mesh, whose rows run through its last axis slowest, its first next.
+    """Columns of layouts, texts as codes: a flat list or an open mesh, whose last axis is the slowest, its first next.
 
     Parameters
     ----------
@@ -171,11 +173,10 @@ def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | s
         every = np.broadcast_to(values, shape)
         return np.asarray((np.moveaxis(every, -1, 0).reshape(-1) if every.ndim > 1 else every)[index])
 
-    chosen = {name: text_column(name, pick(codes)) for name, codes in layout.columns().items()}
+    chosen = {name: pick(codes) for name, codes in layout.columns().items()}
     chosen |= {name: pick(quantity.read(cost)) for name, quantity in QUANTITIES.items()}
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
-    time = TimeParts(**{name: pick(part) for name, part in cost.time.parts().items()})
-    chosen["bound_by"] = bound_by(time)
+    chosen["bound_by"] = bound_by({name: chosen[f"time_{name}_s"] for name in CODED["bound_by"]})
     chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}
     chosen |= {name: pick(values) for name, values in extra.items()}
     return chosen

@@ -229,15 +229,22 @@ def explain_row(reference: str) -> Explanation:
 
     Raises InputError where the run or the row does not exist.
     """
-    from sweep.designs import machine_of_row
-    from sweep.store import find_run, read_row
+    from sweep.store import find_run, kept_catalogue, place, read_row
 
     folder, _, row = reference.rpartition("#")
     if not folder or not row.isdigit():
         rule = "names a run folder and a row"
         raise InputError([Problem("explain", "RUN#ROW", rule, reference, "as in runs/name#3")])
-    found = read_row(Path(folder), int(row))
-    kept = find_run(Path(folder)) / "catalogue"
+    run = find_run(place(folder))
+    found = read_row(run, int(row))
+    with kept_catalogue(run) as kept:
+        return _explained(found, kept)
+
+
+def _explained(found: dict[str, Any], kept: Path) -> Explanation:
+    """Explain a row with the catalogue entries of its run."""
+    from sweep.designs import machine_of_row
+
     coded = (*_WORDS, *_MASKS)
     fields = {
         long: _value(short, found[short]) if short in coded else int(found[short]) for long, short in SHORT.items()

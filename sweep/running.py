@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sweep.cluster import pool
 from sweep.outer import Track, search_outer
 from sweep.progress import Progress
 from sweep.scheduler import Scheduler
-from sweep.store import RunFolder
+from sweep.store import DamagedPartError, Place, RunFolder
 from sweep.study import Study
 from sweep.trials import Journal, told
 
@@ -32,7 +33,7 @@ _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 class Finished:
     """A finished run."""
 
-    path: Path
+    path: Place
     digest: str
     answer: Answer
     headlines: tuple[str, ...]  # the answer in a few lines
@@ -90,7 +91,9 @@ def entries_of(study: Study) -> dict[str, str]:
     return dict(sorted(entries.items()))
 
 
-def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
+def prepare(
+    study: Study, out: str | PathLike[str] | Place
+) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
     """The run folder of a study, named by what its rows depend on, and what every task shares."""
     entries, found = entries_of(study), versions()
     facts = {
@@ -114,11 +117,15 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
         "study_file": study.text,
     }
     question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))
-    return RunFolder(out / f"{study.name}-{name}"), question, facts, entries
+    return RunFolder(store.place(out).resolve() / f"{study.name}-{name}"), question, facts, entries
 
 
 def run_study(
-    study: Study, out: Path, workers: int | None = None, address: str | None = None, dashboard: bool = False
+    study: Study,
+    out: str | PathLike[str] | Place,
+    workers: int | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
 
@@ -127,41 +134,54 @@ def run_study(
     study
         The study.
     out
-        Folder of run folders.
+        Folder of run folders: a path or a URL.
     workers, address, dashboard
         Where tasks run; see `sweep.cluster.pool`.
     """
-    folder, question, facts, entries = prepare(study, out.resolve())
+    folder, question, facts, entries = prepare(study, out)
     folder.open(study.text, facts, entries)
     try:
-        fresh = not store.is_finished(folder.path)
-        listed, notes = ([], study.notes) if study.outer else cases(study)
-        total = len(listed)
-        with Progress(study.name, study.search.objective, total) as progress:
-            if fresh:
-                with pool(workers, address, dashboard) as workers_pool:
-                    scheduler = Scheduler(folder, question, workers_pool, progress)
-                    _search(study, scheduler, listed, folder)
-                folder.note({"done": "run"})
-        outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
-        found = _answer(study, listed, outcomes)
-        places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
-        for row in found.rows:
-            row["row"] = places[row["case"], row["layout_id"]]
-        lines = () if study.outer else tuple(headlines(study, found.rows))
-        return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh)
+        try:
+            return _finished(study, folder, question, workers, address, dashboard)
+        except DamagedPartError as damage:  # seen only now, when its rows are read
+            for part in damage.found:
+                part.unlink(missing_ok=True)
+            return _finished(study, folder, question, workers, address, dashboard)
     finally:
         folder.close()
 
 
+def _finished(
+    study: Study, folder: RunFolder, question: Question, workers: int | None, address: str | None, dashboard: bool
+) -> Finished:
+    """Compute what the folder lacks, and read the answer back."""
+    fresh = not store.is_finished(folder.path)
+    listed, notes = ([], study.notes) if study.outer else cases(study)
+    total = len(listed)
+    with Progress(study.name, study.search.objective, total) as progress:
+        if fresh:
+            with pool(workers, address, dashboard) as workers_pool:
+                scheduler = Scheduler(folder, question, workers_pool, progress)
+                _search(study, scheduler, listed, folder)
+            folder.note({"done": "run"})
+    outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
+    found = _answer(study, listed, outcomes)
+    places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
+    for row in found.rows:
+        row["row"] = places[row["case"], row["layout_id"]]
+    lines = () if study.outer else tuple(headlines(study, found.rows))
+    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh)
+
+
 def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
-    journal = Journal(folder.path / "optuna.journal")
-    if study.outer is not None:
-        return search_outer(study, scheduler, journal)
-    outcomes = scheduler.work_off(listed)
-    for case in listed:
-        if case.method == "optuna":
-            _mirror(study, case, outcomes[case.index], journal, scheduler.question)
+    with folder.file("optuna.journal") as file:
+        journal = Journal(file)
+        if study.outer is not None:
+            return search_outer(study, scheduler, journal)
+        outcomes = scheduler.work_off(listed)
+        for case in listed:
+            if case.method == "optuna":
+                _mirror(study, case, outcomes[case.index], journal, scheduler.question)
     return []
 
 

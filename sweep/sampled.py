@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from sweep.keep import Columns, select
 from sweep.options import OPTION_FIELDS
 from sweep.search import Tally, rows_of
 from sweep.space import NODE_FIELDS, Space
+from sweep.store import Place
 from sweep.trials import NOTHING, new_study, quiet, sampler, seed_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def distributions(space: Space) -> dict[str, Any]:
     return {name: CategoricalDistribution(values) for name, values in offered.items() if values}
 
 
-def solve_sampled(question: Question, case: Case, part: Path) -> dict[str, Any]:
+def solve_sampled(question: Question, case: Case, part: Place) -> dict[str, Any]:
     """Worker: propose, evaluate and tell, generation by generation, and write the rows to keep."""
     keep_freed_memory()
     known = records(question, case)

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sweep.blocks import Task, finish, solve, tasks
@@ -21,7 +20,7 @@ from sweep.cluster import Pool
 from sweep.columns import QUANTITIES
 from sweep.errors import problem
 from sweep.progress import Progress
-from sweep.store import RunFolder, is_whole, part_name, rows_in
+from sweep.store import Place, RunFolder, part_name
 
 Report = dict[str, Any]
 _WAIT_S = 0.25
@@ -54,7 +53,7 @@ class _Pieces:
     reports: list[Report] = field(default_factory=list)
 
 
-def run_case(question: Question, case: Case, designs: Path, candidates: Path) -> Report:
+def run_case(question: Question, case: Case, designs: Place, candidates: Place) -> Report:
     """Worker: search a case whole, or say how to cut it."""
     if case.method == "optuna":
         from sweep.sampled import solve_sampled
@@ -68,12 +67,12 @@ def run_case(question: Question, case: Case, designs: Path, candidates: Path) ->
     return {"case": case.index, "cut": [(task.first, task.last) for task in cut]}
 
 
-def run_piece(question: Question, case: Case, first: int, last: int, part: Path) -> Report:
+def run_piece(question: Question, case: Case, first: int, last: int, part: Place) -> Report:
     """Worker: search a piece of a case."""
     return solve(Task(question, case, first, last, part))
 
 
-def run_end(question: Question, case: Case, pieces: list[Path], part: Path) -> Report:
+def run_end(question: Question, case: Case, pieces: list[Place], part: Place) -> Report:
     """Worker: keep the best of a case's pieces."""
     return {"case": case.index} | finish(question, case, pieces, part)
 
@@ -90,14 +89,12 @@ class Scheduler:
         self._running: dict[Any, tuple[Step, float]] = {}
         self._twice: set[tuple[int, int, int]] = set()
         self._took: deque[float] = deque(maxlen=101)
-        for line in folder.lines():
-            if line.get("done") == "case" and is_whole(folder.path, line):
+        for line in folder.kept():
+            if line["done"] == "case":
                 self._outcomes[line["case"]] = line
-            elif line.get("done") == "step":
+            else:
                 case, first, last = line["step"]
-                places = (folder.designs, folder.candidates)
-                if not line.get("rows") or any(rows_in(place / line["part"]) == line["rows"] for place in places):
-                    self._seen[case, first, last] = line
+                self._seen[case, first, last] = line
 
     def work_off(self, cases: Iterable[Case]) -> dict[int, Report]:
         """Outcome of every case, by its number."""
@@ -140,7 +137,7 @@ class Scheduler:
             handle = self.pool.submit(run_case, self.question, case, designs, candidates)
         self._running[handle] = (step, time.monotonic())
 
-    def _piece_part(self, case: Case, first: int) -> Path:
+    def _piece_part(self, case: Case, first: int) -> Place:
         final = self.question.search.rows in ("feasible", "all")
         return (self.folder.designs if final else self.folder.candidates) / part_name(case, first)
 
@@ -196,7 +193,7 @@ class Scheduler:
         folder = self.folder.designs
         if step.first >= 0:
             folder = self._piece_part(step.case, step.first).parent
-        if report.get("rows") and not (folder / report["part"]).exists():
+        if report.get("rows") and not self.folder.sees(folder / report["part"]):
             raise problem(
                 self.folder.path, "", "workers must see the run folder under the same path as this process",
                 report["part"], "give --out a folder that all nodes share",

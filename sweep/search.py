@@ -179,9 +179,11 @@ def _stored(question: Question, known: Records, tally: Tally, first: int, last: 
                 parts += _block_rows(question, known, tally, partial, block, every)  # type: ignore[arg-type]
     if not parts:
         return None
-    rows = merged(parts)
+    rows = merged(sorted(parts, key=lambda part: int(part["layout_id"][0])))
+    if np.all(rows["layout_id"][1:] > rows["layout_id"][:-1]):
+        return rows
     order = np.argsort(rows["layout_id"], kind="stable")
-    return {name: values[order] for name, values in rows.items()}
+    return {name: np.take(values, order, mode="clip") for name, values in rows.items()}
 
 
 def _block_rows(

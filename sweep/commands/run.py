@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -18,7 +19,7 @@ from sweep.tables import answer_table
 def run(
     study: Path,
     *,
-    out: Path = Path("runs"),
+    out: str = "runs",
     workers: Annotated[int | None, Parameter(negative="")] = None,
     address: str | None = None,
     dashboard: bool = False,
@@ -32,7 +33,7 @@ def run(
     study
         The study file.
     out
-        Folder of run folders.
+        Folder of run folders: a path, or a URL such as s3://bucket/runs.
     workers
         Worker processes on this machine: one a core unless given; 0 stays in this process.
     address
@@ -86,10 +87,12 @@ def show(finished: Finished, wide: bool) -> None:
             console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
     for text in (*finished.notes, *finished.answer.remarks):
         console.print(text, markup=False)
-    console.print(f"\n{finished.path}/   digest {finished.digest[:16]}", markup=False)
+    folder = str(finished.path)
+    console.print(f"\n{folder}{'' if '?' in folder else '/'}   digest {finished.digest[:16]}", markup=False)
     if finished.answer.rows:
         row = finished.answer.rows[0]["row"]
-        console.print(f"One layout taken apart: sweep explain {finished.path}#{row}", markup=False)
+        named = f"{folder}#{row}" if quote(folder) == folder else quote(f"{folder}#{row}")
+        console.print(f"One layout taken apart: sweep explain {named}", markup=False)
 
 
 def _what(row: dict[str, Any]) -> str:
