@@ -1,0 +1,113 @@
+"""The trials of a case whose layouts are sampled: one line a trial, on disk after every generation.
+
+    <run>/trials/case-000012.jsonl        what was proposed, what it came to, and the best so far
+    <run>/trials/case-000012.axes.json    the objectives, and the values on offer
+
+A worker that is started again goes on after the last whole generation. Two workers may write the same file at the same
+time, where a task that hangs is started once more: both append the same lines, and of equal trials the first counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sweep.trials import TRIAL_KEYS, Choice, Trial
+
+FOLDER = "trials"
+
+
+class TrialLog:
+    """The file of one case."""
+
+    def __init__(self, folder: Path, case: int) -> None:
+        self.path = folder / f"case-{case:06d}.jsonl"
+        self.axes_path = self.path.with_suffix(".axes.json")
+
+    def begin(self, variables: Mapping[str, Choice], objectives: Sequence[str]) -> None:
+        """Write down what the trials are of, and end a line that an earlier process left torn."""
+        self.path.parent.mkdir(exist_ok=True)
+        axes = {name: {"values": list(one.values), "ordered": one.ordered} for name, one in variables.items()}
+        _replace(self.axes_path, json.dumps({"objectives": list(objectives), "variables": axes}, indent=1) + "\n")
+        if self._torn():
+            self._append(b"\n")
+
+    def axes(self) -> tuple[dict[str, Choice], tuple[str, ...]] | None:
+        """Variables and objectives; None before a worker has begun."""
+        if not self.axes_path.exists():
+            return None
+        found = json.loads(self.axes_path.read_text(encoding="utf-8"))
+        variables = {
+            name: Choice(tuple(one["values"]), one["ordered"]) for name, one in found["variables"].items()
+        }
+        return variables, tuple(found["objectives"])
+
+    def add(self, records: Iterable[Trial]) -> None:
+        """Append a generation, on disk when this returns."""
+        self._append(_text(records))
+
+    def generations(self, planned: Sequence[range]) -> list[list[Trial]]:
+        """The generations that are whole, from the first on."""
+        by_number: dict[int, Trial] = {}
+        for record in self.records():
+            by_number.setdefault(record["trial"], record)
+        found = []
+        for numbers in planned:
+            if not all(number in by_number for number in numbers):
+                break
+            found.append([by_number[number] for number in numbers])
+        return found
+
+    def records(self) -> Iterator[Trial]:
+        """Every readable line; one that is torn counts as not written."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                with suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict) and all(key in record for key in TRIAL_KEYS):
+                        yield record
+
+    def finish(self, records: Iterable[Trial]) -> None:
+        """Leave the file as an undisturbed worker would: each trial once, in order."""
+        whole = _text(records)
+        if not self.path.exists() or self.path.read_bytes() != whole:
+            _replace(self.path, whole.decode())
+
+    def _torn(self) -> bool:
+        """Whether the last line has no end."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+
+    def _append(self, text: bytes) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            rest = memoryview(text)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _text(records: Iterable[Trial]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file wholly or not at all; its name sorts as one that readers of the data set ignore until then."""
+    temporary = path.with_name(f"_{path.name}-{uuid4().hex}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
