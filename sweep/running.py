@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,12 +19,17 @@ from sweep import catalogue, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import pool
-from sweep.outer import Track, search_outer
+from sweep.errors import problem
+from sweep.mirror import Mirror, open_storage, own_journal
+from sweep.outer import mirror_outer, search_outer
 from sweep.progress import Progress
+from sweep.sampled import baseline_notes
+from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
 from sweep.store import RunFolder
 from sweep.study import Study
-from sweep.trials import Journal, told
+from sweep.trial_log import FOLDER, TrialLog
+from sweep.trials import quiet
 
 _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 
@@ -118,7 +124,12 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
 
 
 def run_study(
-    study: Study, out: Path, workers: int | None = None, address: str | None = None, dashboard: bool = False
+    study: Study,
+    out: Path,
+    workers: int | None = None,
+    address: str | None = None,
+    dashboard: bool = False,
+    storage: str | None = None,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
 
@@ -130,18 +141,28 @@ def run_study(
         Folder of run folders.
     workers, address, dashboard
         Where tasks run; see `sweep.cluster.pool`.
+    storage
+        URL of an Optuna storage for the trials, instead of a journal in the run folder; see `sweep.mirror`.
     """
+    for table, name in study.samplers.items():
+        must_be_installed(table, name)
+    opened = _opened(study, storage)
     folder, question, facts, entries = prepare(study, out.resolve())
+    listed, notes = ([], study.notes) if study.outer else cases(study)
+    notes += baseline_notes(question, listed)
     folder.open(study.text, facts, entries)
     try:
         fresh = not store.is_finished(folder.path)
-        listed, notes = ([], study.notes) if study.outer else cases(study)
         total = len(listed)
         with Progress(study.name, study.search.objective, total) as progress:
+            if fresh or opened:
+                with _mirrored(study, listed, folder, opened) as mirror:
+                    if fresh:
+                        with pool(workers, address, dashboard) as workers_pool:
+                            _search(study, Scheduler(folder, question, workers_pool, progress), listed, mirror)
+                    elif study.outer and mirror:
+                        mirror_outer(study, folder.lines(), mirror)
             if fresh:
-                with pool(workers, address, dashboard) as workers_pool:
-                    scheduler = Scheduler(folder, question, workers_pool, progress)
-                    _search(study, scheduler, listed, folder)
                 folder.note({"done": "run"})
         outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
         found = _answer(study, listed, outcomes)
@@ -154,27 +175,41 @@ def run_study(
         folder.close()
 
 
-def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
-    journal = Journal(folder.path / "optuna.journal")
-    if study.outer is not None:
-        return search_outer(study, scheduler, journal)
-    outcomes = scheduler.work_off(listed)
-    for case in listed:
-        if case.method == "optuna":
-            _mirror(study, case, outcomes[case.index], journal, scheduler.question)
-    return []
+def _opened(study: Study, storage: str | None) -> Callable[[str], Mirror] | None:
+    """A mirror in the storage of a URL, for a run by its name; what is wrong with the URL is said at once."""
+    if storage is None:
+        return None
+    if not study.samplers:
+        raise problem("--storage", "", "is for trials of Optuna, and this study has none", None, "leave it out")
+    with quiet():
+        found = open_storage(storage)
+    return lambda run: Mirror(found, run, storage)
 
 
-def _mirror(study: Study, case: Case, outcome: Mapping[str, Any], journal: Journal, question: Question) -> None:
-    """Put the trials of a sampled case into the journal."""
-    from sweep.cases import records
-    from sweep.sampled import distributions
-
-    if not outcome.get("trials"):
+@contextmanager
+def _mirrored(
+    study: Study, listed: Sequence[Case], folder: RunFolder, opened: Callable[[str], Mirror] | None
+) -> Iterator[Mirror | None]:
+    """The mirror of a run's trials while the run goes on; none where Optuna has no part in it."""
+    if not study.samplers:
+        yield None
         return
-    variables = distributions(records(question, case).space)
-    name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
-    journal.add(name, (study.search.objective,), [told(trial, variables) for trial in outcome["trials"]])
+    run = folder.path.name
+    with quiet():
+        mirror = opened(run) if opened else Mirror(own_journal(folder.path / "optuna.journal"), run)
+        for case in listed:
+            if case.method == "optuna":
+                name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+                mirror.follow(name, TrialLog(folder.path / FOLDER, case.index))
+        with mirror:
+            yield mirror
+
+
+def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], mirror: Mirror | None) -> None:
+    if study.outer is not None and mirror is not None:
+        search_outer(study, scheduler, mirror)
+    else:
+        scheduler.work_off(listed)
 
 
 def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:

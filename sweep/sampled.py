@@ -20,7 +20,7 @@ from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Case, Question, Records, records
 from sweep.columns import QUANTITIES
 from sweep.encoding import Encoding
-from sweep.errors import InputError
+from sweep.errors import InputError, Problem
 from sweep.keep import Columns, front, objectives, select
 from sweep.samplers import seed_of
 from sweep.search import Tally, rows_of
@@ -91,6 +91,25 @@ def baseline_numbers(baselines: Sequence[str], space: Space) -> list[int]:
     return numbers
 
 
+def baseline_notes(question: Question, cases: Sequence[Case]) -> tuple[str, ...]:
+    """Which baselines are left out where. Raises InputError with those that are legal nowhere."""
+    baselines = question.search.baselines
+    sampled = [case for case in cases if case.method == "optuna" and case.corner == "nominal"] if baselines else []
+    legal_in = {case: baseline_numbers(baselines, records(question, case).space) for case in sampled}
+    problems, notes = [], []
+    for i, text in enumerate(baselines):
+        without = [case for case, numbers in legal_in.items() if numbers[i] < 0]
+        if sampled and len(without) == len(sampled):
+            rule = "is among the legal layouts of no case of the study"
+            problems.append(Problem("study", f"search.baselines[{i}]", rule, text, "see sweep plan for legal degrees"))
+        elif without:
+            named = ", ".join(dict.fromkeys(f"{case.design.label} {case.model} {case.chips}" for case in without))
+            notes.append(f"Baseline {text} is no legal layout of, and left out for: {named}")
+    if problems:
+        raise InputError(problems)
+    return tuple(notes)
+
+
 @dataclass(frozen=True, slots=True)
 class _Evaluated:
     """Layouts of a generation with what they cost."""
@@ -100,6 +119,12 @@ class _Evaluated:
     values: Array  # layouts x objectives
     limits: Mapping[str, Array]
     feasible: Array
+
+    def results(self, encoding: Encoding) -> list[Result]:
+        """What Optuna is told."""
+        excesses = [dict(zip(self.limits, row, strict=True)) for row in np.stack([*self.limits.values()], 1).tolist()]
+        params = encoding.params(self.layouts)
+        return [Result(*one) for one in zip(params, self.values.tolist(), excesses, strict=True)]
 
 
 class Sampling:
@@ -137,14 +162,7 @@ class Sampling:
 
     def _try(self, generation: int, count: int) -> None:
         evaluated = self._evaluate(self._propose(generation, count))
-        params = self.encoding.params(evaluated.layouts)
-        told = self.proposer.tell(
-            generation,
-            [
-                Result(params[i], evaluated.values[i].tolist(), {name: float(x[i]) for name, x in evaluated.limits.items()})
-                for i in range(count)
-            ],
-        )  # fmt: skip
+        told = self.proposer.tell(generation, evaluated.results(self.encoding))
         sign = QUANTITIES[self.search.objective].sign
         for i, record in enumerate(told):
             value, fits = float(evaluated.objective[i]), bool(evaluated.feasible[i])

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, get_args
 
+from sweep.errors import problem
 from sweep.study_schema import SamplerName
 
 if TYPE_CHECKING:
@@ -99,6 +100,14 @@ SAMPLERS = {
     )
 }
 assert tuple(SAMPLERS) == get_args(SamplerName), "the schema names the samplers"
+
+
+def must_be_installed(table: str, name: SamplerName) -> None:
+    """Raise InputError where a sampler's packages are missing."""
+    missing = SAMPLERS[name].missing()
+    if missing:
+        rule = f"needs the package{'s' * (len(missing) > 1)} {' and '.join(missing)}"
+        raise problem("study", f"{table}.sampler", rule, name, f'pip install "matrixsweep[{SAMPLERS[name].extra}]"')
 
 
 def seed_of(*place: object) -> int:

@@ -20,7 +20,16 @@ from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
 from sweep.samplers import SAMPLERS
 from sweep.study_schema import (
-    MOST, ROWS, OuterTable, RangeTable, SamplerName, SearchTable, StudyTable, bound, positive, read,
+    MOST,
+    ROWS,
+    OuterTable,
+    RangeTable,
+    SamplerName,
+    SearchTable,
+    StudyTable,
+    bound,
+    positive,
+    read,
 )  # fmt: skip
 
 Sense = Literal["<=", ">="]
@@ -115,6 +124,13 @@ class Study:
     corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was rounded or left out, for people
+
+    @property
+    def samplers(self) -> dict[str, SamplerName]:
+        """Table of the file -> the sampler of Optuna that it uses."""
+        if self.outer:
+            return {"outer": self.outer.sampler}
+        return {"search": self.search.sampler} if "optuna" in self.search.methods else {}
 
 
 def load(path: Path) -> Study:

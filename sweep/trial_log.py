@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from sweep.trials import TRIAL_KEYS, Choice, Trial
@@ -42,9 +41,7 @@ class TrialLog:
         if not self.axes_path.exists():
             return None
         found = json.loads(self.axes_path.read_text(encoding="utf-8"))
-        variables = {
-            name: Choice(tuple(one["values"]), one["ordered"]) for name, one in found["variables"].items()
-        }
+        variables = {name: Choice(tuple(one["values"]), one["ordered"]) for name, one in found["variables"].items()}
         return variables, tuple(found["objectives"])
 
     def add(self, records: Iterable[Trial]) -> None:
@@ -68,11 +65,7 @@ class TrialLog:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
-            for line in file:
-                with suppress(ValueError):
-                    record = json.loads(line)
-                    if isinstance(record, dict) and all(key in record for key in TRIAL_KEYS):
-                        yield record
+            yield from readable(file)
 
     def finish(self, records: Iterable[Trial]) -> None:
         """Leave the file as an undisturbed worker would: each trial once, in order."""
@@ -97,6 +90,15 @@ class TrialLog:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def readable(lines: Iterable[bytes]) -> Iterator[Trial]:
+    """The records among lines."""
+    for line in lines:
+        with suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and all(key in record for key in TRIAL_KEYS):
+                yield record
 
 
 def _text(records: Iterable[Trial]) -> bytes:

@@ -267,9 +267,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def shown(
-    record: Trial, variables: Mapping[str, Variable], attributes: Mapping[str, Any] | None = None
-) -> optuna.trial.FrozenTrial:
+def shown(record: Trial, variables: Mapping[str, Variable]) -> optuna.trial.FrozenTrial:
     """A record as a finished trial for people: values as they write them."""
     import optuna
 
@@ -278,7 +276,8 @@ def shown(
         distributions={name: variable.shown() for name, variable in variables.items()},
         values=list(record["values"]),
         constraints=dict(record["constraints"]),
-        user_attrs={"source": record["source"], "generation": record["generation"]} | dict(attributes or {}),
+        user_attrs={name: record[name] for name in ("source", "generation", "layout_id") if name in record}
+        | record.get("attributes", {}),
     )
 
 

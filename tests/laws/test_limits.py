@@ -48,7 +48,12 @@ def test_full_recomputation_trades_memory_for_time(case: Case) -> None:
     everything = case.layout.with_(recompute=0 * case.layout.recompute + recompute_code(["full"]))
     none = training_step(case.system, case.stack, case.training, nothing)
     full = training_step(case.system, case.stack, case.training, everything)
-    at_most(case, full.memory.split.activations, none.memory.split.activations, "activations of full and of no recomputation")
+    at_most(
+        case,
+        full.memory.split.activations,
+        none.memory.split.activations,
+        "activations of full and of no recomputation",
+    )
     at_most(case, none.step_time, full.step_time, "step with no and with full recomputation")
 
 

@@ -112,7 +112,10 @@ def test_shards_hold_no_less_than_their_share(case: Case) -> None:
     one = replace(case, layout=case.layout.take(rows))
     cost = training_step(case.system, case.stack, case.training, one.layout)
     at_most(
-        one, 2.0 * case.training.architecture.parameters / one.layout.ranks, cost.memory.split.weights, "share and weights"
+        one,
+        2.0 * case.training.architecture.parameters / one.layout.ranks,
+        cost.memory.split.weights,
+        "share and weights",
     )
 
 
