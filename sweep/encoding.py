@@ -21,7 +21,7 @@ from sweep.trials import Choice, Params
 
 Places = Array  # layouts x axes: the place of each layout on each axis
 _POOL = 4096  # layouts, evenly spaced, among which the nearest is taken where none is near
-_AT_ONCE = 256  # candidates looked up together
+_AT_ONCE = 1024  # candidates looked up together
 _ORDERED_OPTIONS = ("sequence_parallel", "zero_stage")
 # Where ranks are exchanged between two degrees, the layout stays as large as it is.
 _STEP, _EXCHANGE = 0.35, 0.7  # chances, added up: one step, two opposite steps, else two steps anywhere
@@ -109,9 +109,15 @@ class Encoding:
     # -------------------------------------------------------------------------------------------- proposals
     def settle(self, places: Places, seen: set[int]) -> list[int]:
         """Numbers of the legal layouts nearest to places that are not `seen`, each added to it in turn."""
+        numbers = self.find(places).tolist()
+        moving = [i for i, number in enumerate(numbers) if number < 0 or number in seen]
+        moving += [i for i, number in enumerate(numbers) if number >= 0 and numbers.index(number) < i]
+        around = dict(zip(moving, self._moved(places[moving], self._moves[0]), strict=True))
         settled = []
-        for row, number in zip(places, self.find(places).tolist(), strict=True):
-            chosen = number if number >= 0 and number not in seen else self._nearest(row, seen)
+        for i, number in enumerate(numbers):
+            if i in around:
+                number = next((one for one in around[i].tolist() if one >= 0 and one not in seen), -1)
+            chosen = number if number >= 0 and number not in seen else self._further(places[i], seen)
             seen.add(chosen)
             settled.append(chosen)
         return settled
@@ -139,15 +145,22 @@ class Encoding:
         else:
             row[axis] = (row[axis] + rng.integers(1, size)) % size
 
-    def _nearest(self, row: Array, seen: set[int]) -> int:
-        for moves in self._moves:
-            around = row + moves
-            around = np.where(self._ordered, around, around % self._sizes)
-            around = around[((around >= 0) & (around < self._sizes)).all(axis=1)]
-            for start in range(0, len(around), _AT_ONCE):
-                for number in self.find(around[start : start + _AT_ONCE]).tolist():
-                    if number >= 0 and number not in seen:
-                        return int(number)
+    def _moved(self, places: Places, moves: Array) -> Array:
+        """Numbers of the layouts at places + moves; -1 where they are not legal. Places x moves."""
+        around = places[:, None, :] + moves
+        around = np.where(self._ordered, around, around % self._sizes).reshape(-1, len(self._sizes))
+        inside = ((around >= 0) & (around < self._sizes)).all(axis=1)
+        numbers = np.full(len(around), -1, np.int64)
+        numbers[inside] = self.find(around[inside])
+        return numbers.reshape(len(places), len(moves))
+
+    def _further(self, row: Array, seen: set[int]) -> int:
+        """The nearest layout that is two moves away, or further."""
+        moves = self._moves[1]
+        for start in range(0, len(moves), _AT_ONCE):
+            for number in self._moved(row[None], moves[start : start + _AT_ONCE])[0].tolist():
+                if number >= 0 and number not in seen:
+                    return int(number)
         return self._far(row, seen)
 
     def _far(self, row: Array, seen: set[int]) -> int:
