@@ -134,7 +134,7 @@ class Encoding:
                 gives, takes = rng.choice(ordered, 2, replace=False)
                 row[gives], row[takes] = row[gives] - 1, row[takes] + 1
             else:
-                for axis in rng.choice(len(row), 2, replace=False):
+                for axis in rng.choice(len(row), min(1 + rng.geometric(0.5), len(row)), replace=False):
                     self._step(row, int(axis), rng)
         return np.asarray(np.clip(moved, 0, self._sizes - 1))
 

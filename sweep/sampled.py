@@ -28,7 +28,7 @@ from sweep.space import Space
 from sweep.trial_log import FOLDER, TrialLog
 from sweep.trials import Proposer, Result, Source, Trial, generations
 
-_OF_THE_BEST = 0.5  # chance that a neighbour is one of the best layout, else of the second best, and so on
+_OF_THE_BEST = 0.25  # chance that a neighbour is one of the best layout, else of the second best, and so on
 _REMEMBERED = 32  # best layouts that neighbours are looked for of
 
 
