@@ -19,6 +19,7 @@ from sweep.columns import LIMIT_COLUMNS, QUANTITIES
 from sweep.study import Study
 
 Row = dict[str, Any]
+NEAR = 0.01  # share of the best that counts as near it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,14 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
     rows: list[Row] = []
     failed: list[Row] = []
     ends: dict[tuple[Any, ...], dict[str, Row]] = {}
-    sampled: dict[tuple[Any, ...], Row] = {}
+    sampled: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for case in cases:
         best = outcomes[case.index]["best"]
         if case.corner != "nominal" and case.method == "exact":
             ends.setdefault(_key(case), {})[case.corner] = best or {}
         elif case.method == "optuna" and len(study.search.methods) > 1:
-            sampled[_key(case)] = best or {}
+            if case.corner == "nominal":
+                sampled[_key(case)] = outcomes[case.index]
         elif case.corner == "nominal" and best is None:
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
@@ -142,13 +144,17 @@ def _add_band(study: Study, row: Row, ends: Mapping[str, Row]) -> None:
             row[f"{study.search.objective}_{corner}"] = ends[corner].get(study.search.objective)
 
 
-def _add_gap(study: Study, row: Row, sampled: Row | None) -> None:
-    """What sampling the layouts lost against searching them all."""
-    if sampled is None:
+def _add_gap(study: Study, row: Row, outcome: Mapping[str, Any] | None) -> None:
+    """What sampling the layouts lost against searching them all, and how soon it was near."""
+    if outcome is None:
         return
     name = study.search.objective
+    sampled = outcome["best"] or {}
     row["sampled"] = sampled.get(name)
     row["sampled_gap"] = None if not sampled else abs(sampled[name] / row[name] - 1.0)
+    row["sampled_trials"] = outcome["trials"]
+    near = (trial + 1 for trial, value in outcome["improvements"] if abs(value / row[name] - 1.0) <= NEAR)
+    row["sampled_trials_to_1pct"] = next(near, None)
 
 
 # -------------------------------------------------------------------------------------------- equal throughput

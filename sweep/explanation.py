@@ -141,12 +141,9 @@ def _layout_words(layout: Layout) -> dict[str, Any]:
     return words
 
 
-def parse_layout(text: str, ranks: int, batch: int) -> Layout:
-    """A layout from "tp=8,pp=16,..."; dp follows from the ranks where it is not given.
-
-    Raises InputError with every problem of the text.
-    """
-    given: dict[str, Any] = {"gbs": batch}
+def layout_fields(text: str) -> dict[str, int]:
+    """The columns that "tp=8,pp=16,..." gives. Raises InputError with every problem of the text."""
+    given: dict[str, int] = {}
     problems: list[Problem] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = item.partition("=")
@@ -159,6 +156,15 @@ def parse_layout(text: str, ranks: int, batch: int) -> Layout:
             problems.append(Problem("--layout", key, str(wrong), value))
     if problems:
         raise InputError(problems)
+    return given
+
+
+def parse_layout(text: str, ranks: int, batch: int) -> Layout:
+    """A layout from "tp=8,pp=16,..."; dp follows from the ranks where it is not given.
+
+    Raises InputError with every problem of the text.
+    """
+    given = {"gbs": batch} | layout_fields(text)
     inside = given.get("tp", 1) * given.get("cp", 1) * given.get("pp", 1)
     if "dp" not in given:
         if ranks % inside:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -19,12 +20,17 @@ from sweep import catalogue, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import pool
-from sweep.outer import Track, search_outer
+from sweep.errors import problem
+from sweep.mirror import Mirror, open_storage, own_journal
+from sweep.outer import mirror_outer, search_outer
 from sweep.progress import Progress
+from sweep.sampled import baseline_notes
+from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
 from sweep.store import DamagedPartError, Place, RunFolder
 from sweep.study import Study
-from sweep.trials import Journal, told
+from sweep.trial_log import FOLDER, TrialLog
+from sweep.trials import quiet
 
 _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 
@@ -126,6 +132,7 @@ def run_study(
     workers: int | None = None,
     address: str | None = None,
     dashboard: bool = False,
+    storage: str | None = None,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
 
@@ -137,64 +144,106 @@ def run_study(
         Folder of run folders: a path or a URL.
     workers, address, dashboard
         Where tasks run; see `sweep.cluster.pool`.
+    storage
+        URL of an Optuna storage for the trials, instead of a journal in the run folder; see `sweep.mirror`.
     """
+    for table, name in study.samplers.items():
+        must_be_installed(table, name)
+    opened = _opened(study, storage)
     folder, question, facts, entries = prepare(study, out)
+    listed, notes = ([], study.notes) if study.outer else cases(study)
+    notes += baseline_notes(question, listed)
     folder.open(study.text, facts, entries)
     try:
+
+        def finished() -> Finished:
+            _compute(study, folder, question, listed, opened, workers, address, dashboard)
+            return replace(_read_back(study, folder, listed, notes), fresh=fresh)
+
+        fresh = not store.is_finished(folder.path)
         try:
-            return _finished(study, folder, question, workers, address, dashboard)
+            return finished()
         except DamagedPartError as damage:  # seen only now, when its rows are read
             for part in damage.found:
                 part.unlink(missing_ok=True)
-            return _finished(study, folder, question, workers, address, dashboard)
+            return finished()
     finally:
         folder.close()
 
 
-def _finished(
-    study: Study, folder: RunFolder, question: Question, workers: int | None, address: str | None, dashboard: bool
-) -> Finished:
-    """Compute what the folder lacks, and read the answer back."""
+def _compute(
+    study: Study,
+    folder: RunFolder,
+    question: Question,
+    listed: Sequence[Case],
+    opened: Callable[[str], Mirror] | None,
+    workers: int | None,
+    address: str | None,
+    dashboard: bool,
+) -> None:
+    """Compute what the folder lacks, and copy the trials that a storage lacks."""
     fresh = not store.is_finished(folder.path)
-    listed, notes = ([], study.notes) if study.outer else cases(study)
-    total = len(listed)
-    with Progress(study.name, study.search.objective, total) as progress:
+    if not fresh and not opened:
+        return
+    with (
+        Progress(study.name, study.search.objective, len(listed)) as progress,
+        _mirrored(study, listed, folder, opened) as mirror,
+    ):
         if fresh:
             with pool(workers, address, dashboard) as workers_pool:
-                scheduler = Scheduler(folder, question, workers_pool, progress)
-                _search(study, scheduler, listed, folder)
-            folder.note({"done": "run"})
+                _search(study, Scheduler(folder, question, workers_pool, progress), listed, mirror)
+        elif study.outer and mirror:
+            mirror_outer(study, folder.lines(), mirror)
+    if fresh:
+        folder.note({"done": "run"})
+
+
+def _read_back(study: Study, folder: RunFolder, listed: Sequence[Case], notes: tuple[str, ...]) -> Finished:
+    """The answer of a run that is finished."""
     outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
     found = _answer(study, listed, outcomes)
     places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
     for row in found.rows:
         row["row"] = places[row["case"], row["layout_id"]]
     lines = () if study.outer else tuple(headlines(study, found.rows))
-    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh)
+    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh=False)
 
 
-def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
-    with folder.file("optuna.journal") as file:
-        journal = Journal(file)
-        if study.outer is not None:
-            return search_outer(study, scheduler, journal)
-        outcomes = scheduler.work_off(listed)
+def _opened(study: Study, storage: str | None) -> Callable[[str], Mirror] | None:
+    """A mirror in the storage of a URL, for a run by its name; what is wrong with the URL is said at once."""
+    if storage is None:
+        return None
+    if not study.samplers:
+        raise problem("--storage", "", "is for trials of Optuna, and this study has none", None, "leave it out")
+    with quiet():
+        found = open_storage(storage)
+    return lambda run: Mirror(found, run, storage)
+
+
+@contextmanager
+def _mirrored(
+    study: Study, listed: Sequence[Case], folder: RunFolder, opened: Callable[[str], Mirror] | None
+) -> Iterator[Mirror | None]:
+    """The mirror of a run's trials while the run goes on; none where Optuna has no part in it."""
+    if not study.samplers:
+        yield None
+        return
+    run = folder.path.name
+    with quiet(), folder.file("optuna.journal") as journal:
+        mirror = opened(run) if opened else Mirror(own_journal(journal), run)
         for case in listed:
             if case.method == "optuna":
-                _mirror(study, case, outcomes[case.index], journal, scheduler.question)
-    return []
+                name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+                mirror.follow(name, TrialLog(folder.path / FOLDER, case.index))
+        with mirror:
+            yield mirror
 
 
-def _mirror(study: Study, case: Case, outcome: Mapping[str, Any], journal: Journal, question: Question) -> None:
-    """Put the trials of a sampled case into the journal."""
-    from sweep.cases import records
-    from sweep.sampled import distributions
-
-    if not outcome.get("trials"):
-        return
-    variables = distributions(records(question, case).space)
-    name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
-    journal.add(name, (study.search.objective,), [told(trial, variables) for trial in outcome["trials"]])
+def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], mirror: Mirror | None) -> None:
+    if study.outer is not None and mirror is not None:
+        search_outer(study, scheduler, mirror)
+    else:
+        scheduler.work_off(listed)
 
 
 def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:

@@ -220,16 +220,19 @@ class Space:
 
 def _rows_in(table: Degreed, wanted: Layout, names: tuple[str, ...]) -> Array:
     """Row of `table` that each wanted layout has in the named fields; -1 where none has."""
-    own = np.stack([table[name] for name in names], axis=1)
-    sought = np.stack(np.broadcast_arrays(*(np.atleast_1d(getattr(wanted, name)) for name in names)), axis=1)
-    _, code = np.unique(np.concatenate([own, sought]), axis=0, return_inverse=True)
-    code = code.reshape(-1)
-    own_code, sought_code = code[: len(own)], code[len(own) :]
-    if not len(own):
-        return np.full(len(sought), -1)
-    order = np.argsort(own_code)
-    place = np.minimum(np.searchsorted(own_code, sought_code, sorter=order), len(own) - 1)
-    return np.where(own_code[order[place]] == sought_code, order[place], -1)
+    if not len(table[names[0]]):
+        return np.full(np.broadcast_shapes((1,), *(np.shape(getattr(wanted, name)) for name in names)), -1)
+    own: Array = np.zeros(1, np.int64)
+    sought, known = own, np.ones(1, bool)
+    for name in names:  # a row becomes one number, in a numeral system of the values that the table has
+        values, digit = np.unique(table[name], return_inverse=True)
+        given = np.atleast_1d(getattr(wanted, name))
+        place = np.minimum(np.searchsorted(values, given), len(values) - 1)
+        known = known & (values[place] == given)
+        own, sought = own * len(values) + digit, sought * len(values) + place
+    order = np.argsort(own)
+    row = order[np.minimum(np.searchsorted(own, sought, sorter=order), len(order) - 1)]
+    return np.where(known & (own[row] == sought), row, -1)
 
 
 def _nth_bit(masks: Array, rank: Array) -> Array:

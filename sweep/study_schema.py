@@ -154,6 +154,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
+SamplerName = Literal["tpe", "cma_es", "gp", "nsga2", "nsga3", "qmc", "random", "brute_force"]
 Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
 Sizes = Annotated[list[Annotated[int, Field(gt=0, le=MOST_CHIPS)]], Field(min_length=1)]
 Values = Annotated[Degrees, BeforeValidator(_degrees)]
@@ -215,7 +216,9 @@ class SearchTable(Table):
     prune: bool = True
     trials: PositiveInt = 256
     generation: PositiveInt = 16
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
+    neighbours: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    baselines: list[str] = []
 
 
 class RangeTable(Table):
@@ -231,9 +234,10 @@ class OuterTable(Table):
 
     trials: PositiveInt
     generation: PositiveInt = 8
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
     objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s",)
     variables: Annotated[dict[str, list[Any] | RangeTable], Field(min_length=1)]
+    baselines: list[dict[str, Any]] = []
 
 
 class StudyTable(Table):

@@ -23,6 +23,7 @@ def run(
     workers: Annotated[int | None, Parameter(negative="")] = None,
     address: str | None = None,
     dashboard: bool = False,
+    storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
@@ -40,13 +41,16 @@ def run(
         A running Ray cluster instead, as in 10.0.0.5:6379; its workers must see the run folder.
     dashboard
         Start Ray's dashboard too.
+    storage
+        Where optuna-dashboard finds the trials while the run goes on, instead of a journal in the run folder: a
+        journal file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT.
     all_sizes
         Print every column of the answer.
     as_json
         Print one JSON object: run, digest, answer.
     """
     try:
-        finished = run_study(load(study), out, workers, address, dashboard)
+        finished = run_study(load(study), out, workers, address, dashboard, storage)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nstopped; what is done is kept, and the same command goes on: sweep run {study}\n")
         return 130

@@ -15,7 +15,6 @@ from sweep.progress import Progress, clock
 from sweep.scheduler import Scheduler
 from sweep.store import RunFolder
 from sweep.study import parse
-from sweep.trials import seed_of
 
 STUDY = """
 question = "which?"
@@ -158,9 +157,3 @@ def test_progress_counts_what_tasks_report() -> None:
     assert "feasible 25.0%" in first
     assert second == "best so far: 2 Mtoken/s  A  8 chips  m"
     assert clock(3725) == "1:02:05"
-
-
-def test_seeds_depend_on_the_place_alone() -> None:
-    """The seed of a generation is the same on every machine and differs between places."""
-    assert seed_of(0, "outer", "a", 1) == 227596774
-    assert len({seed_of(0, "layout", case, generation) for case in range(9) for generation in range(9)}) == 81
