@@ -94,7 +94,9 @@ _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "broken": _has_numbers,
     "pruned": _has_numbers,
     "nearest": _has_numbers,
-    "trials": lambda value: isinstance(value, list) and all(isinstance(trial, dict) for trial in value),
+    "trials": lambda value: (
+        _is_count(value) or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
+    ),
     **dict.fromkeys(("rows", "layouts", "evaluated", "feasible"), _is_count),
 }
 _NEEDED = {"case": ("case", "rows", "best"), "step": ("case", "step"), "generation": ("track", "generation", "trials")}
