@@ -7,15 +7,17 @@ it again. Only text travels from worker to driver, never the exception itself, w
 from __future__ import annotations
 
 import errno
+import shutil
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sweep
 from sweep.cases import Case
 from sweep.errors import InputError, Problem, RunStopped
-from sweep.store import Place
+from sweep.store import DamagedPartError, Place
 
 FOLDER = "failures"
 _ROOT = Path(str(sweep.__file__)).parents[1]
@@ -51,6 +53,8 @@ class Raised:
         The worker died; the task itself may be innocent.
     no_space
         A disk was full.
+    damaged
+        Parts that could not be read, and why.
     """
 
     kind: str
@@ -60,6 +64,7 @@ class Raised:
     problems: tuple[Problem, ...] = ()
     lost: bool = False
     no_space: bool = False
+    damaged: Mapping[Place, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, failure: BaseException, lost: bool = False) -> Raised:
@@ -72,6 +77,7 @@ class Raised:
             problems=_plain(failure) if isinstance(failure, InputError) else (),
             lost=lost,
             no_space=is_no_space(failure),
+            damaged=dict(failure.found) if isinstance(failure, DamagedPartError) else {},
         )
 
     def sentence(self) -> str:
@@ -110,7 +116,11 @@ def _place(failure: BaseException) -> str:
 
 def clear_failures(folder: Place) -> None:
     """Forget the failures of an earlier try."""
-    for file in (folder / FOLDER).iterdir():
+    failures = folder / FOLDER
+    if failures.local is not None:
+        shutil.rmtree(failures.local, ignore_errors=True)
+        return
+    for file in failures.iterdir():
         file.unlink(missing_ok=True)
 
 

@@ -184,17 +184,20 @@ class _Run:
 
 def _finished(run: _Run, notes: tuple[str, ...]) -> Finished:
     """Compute what the folder lacks, and read the answer back."""
-    fresh = not store.is_finished(run.folder.path)
     try:
-        failed, untried = _compute(run)
-        found = _read_back(run)
+        return _once(run, notes)
     except DamagedPartError as damage:  # seen only now, when its rows are read
         for part in damage.found:
             part.unlink(missing_ok=True)
-        failed, untried = _compute(run)
-        found = _read_back(run)
-    lines = () if run.study.outer else tuple(headlines(run.study, found.rows))
+        return _once(run, notes)
+
+
+def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     path = run.folder.path
+    fresh = not store.is_finished(path)
+    failed, untried = _compute(run)
+    found = _read_back(run)
+    lines = () if run.study.outer else tuple(headlines(run.study, found.rows))
     return Finished(path, store.digest(path), found, lines, notes, fresh, failed, untried)
 
 

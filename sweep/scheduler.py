@@ -22,7 +22,7 @@ from sweep.columns import QUANTITIES
 from sweep.errors import InputError, problem
 from sweep.failures import OutOfSpace, Raised, clear_failures, failed_case
 from sweep.progress import Progress
-from sweep.store import Place, RunFolder, part_name
+from sweep.store import DamagedPartError, Place, RunFolder, part_name
 
 Report = dict[str, Any]
 _WAIT_S = 0.25
@@ -115,12 +115,17 @@ def run_piece(question: Question, case: Case, first: int, last: int, part: Place
     return solve(Task(question, case, first, last, part))
 
 
+def run_end(question: Question, case: Case, pieces: list[Place], part: Place) -> Report:
+    """Keep the best of a case's pieces."""
+    return {"case": case.index} | finish(question, case, pieces, part)
+
+
 def run_step(shared: Shared, step: Step) -> Report:
     """Do a step."""
     question, case = shared.question, step.case
     if step.pieces:
         parts = [shared.piece_part(case, first) for first in step.pieces]
-        return {"case": case.index} | finish(question, case, parts, shared.designs / part_name(case))
+        return run_end(question, case, parts, shared.designs / part_name(case))
     if step.first >= 0:
         return run_piece(question, case, step.first, step.last, shared.piece_part(case, step.first))
     return run_case(question, case, shared.designs, shared.candidates)
@@ -268,6 +273,8 @@ class Scheduler:
             self._done(step, result)
 
     def _failed(self, step: Step, raised: Raised) -> None:
+        if raised.damaged:
+            raise DamagedPartError(raised.damaged)
         if raised.problems:
             raise InputError(raised.problems)
         if raised.no_space:

@@ -86,6 +86,8 @@ def _is_row(value: Any) -> bool:
 # What a line may say of these keys; others are left to those who read them.
 _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "done": lambda value: isinstance(value, str),
+    "track": lambda value: isinstance(value, str),
+    "generation": _is_count,
     "case": _is_count,
     "part": lambda value: isinstance(value, str) and part_number(value) is not None,
     "step": _is_step,
