@@ -131,7 +131,9 @@ class Proposer:
         self.variables, self.objectives, self.seed, self.size = variables, objectives, seed, size
         self._distributions = {name: one.proposed(self.sampler.numeric) for name, one in variables.items()}
         self._storage = optuna.storages.InMemoryStorage()
-        self._study = optuna.create_study(directions=[direction(name) for name in objectives], storage=self._storage)
+        with quiet():
+            directions = [direction(name) for name in objectives]
+            self._study = optuna.create_study(directions=directions, storage=self._storage)
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked: list[tuple[optuna.Trial, Source]] = []
         self._noted: dict[str, Any] = {}  # of the samplers, about the study, and in the records already
