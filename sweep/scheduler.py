@@ -202,19 +202,23 @@ class Scheduler:
     def _fill(self) -> None:
         window = self.pool.window
         while self._queue and len(self._running) < window:
-            steps = self._next_steps(window)
+            steps = self._next_steps()
             if steps:
                 self._start(_Task(steps, 0.0))
         self._write_down()
         self.pool.want(len(self._queue) + len(self._running))
 
-    def _next_steps(self, window: int) -> tuple[Step, ...]:
+    def _next_steps(self) -> tuple[Step, ...]:
         """Steps of a kind for a task: as many as make it long enough, while all slots get their share."""
         kind = self._queue[0].kind
         took = self._step_took.get(kind)
         most = 1
         if took and self._queue[0].key not in self._alone:
-            most = min(int(self.pool.task_s / max(statistics.fmean(took), 1e-6)), len(self._queue) // window, _TOGETHER)
+            most = min(
+                int(self.pool.task_s / max(statistics.fmean(took), 1e-6)),
+                len(self._queue) // self.pool.slots,
+                _TOGETHER,
+            )
         steps: list[Step] = []
         while self._queue and len(steps) < max(most, 1) and self._queue[0].kind == kind:
             if steps and self._queue[0].key in self._alone:
