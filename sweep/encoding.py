@@ -24,7 +24,7 @@ _POOL = 4096  # layouts, evenly spaced, among which the nearest is taken where n
 _AT_ONCE = 1024  # candidates looked up together
 _ORDERED_OPTIONS = ("sequence_parallel", "zero_stage")
 # Where ranks are exchanged between two degrees, the layout stays as large as it is.
-_STEP, _EXCHANGE = 0.35, 0.7  # chances, added up: one step, two opposite steps, else two steps anywhere
+_STEP, _EXCHANGE = 0.35, 0.7  # chances, added up: one step, two opposite steps, else two or more anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Encoding:
         return settled
 
     def stepped(self, places: Places, rng: np.random.Generator) -> Places:
-        """Places a step or two away, drawn at random."""
+        """Places a step or two away, seldom more, drawn at random."""
         moved = places.copy()
         ordered = np.flatnonzero(self._ordered)
         for row in moved:

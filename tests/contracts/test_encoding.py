@@ -8,7 +8,7 @@ import pytest
 from model.layout import OVERLAPS
 from sweep import catalogue
 from sweep.axes import Axes, Degrees, Problem
-from sweep.columns import text_column
+from sweep.columns import plain
 from sweep.encoding import Encoding, distributions
 from sweep.space import layout_space
 
@@ -37,10 +37,10 @@ def test_a_layout_is_found_at_its_places(name: str) -> None:
     numbers = some(one)
     assert (one.find(one.places(numbers)) == numbers).all()
     assert (one.find(one.places_of(one.params(numbers))) == numbers).all()
-    columns = {name: text_column(name, codes) for name, codes in one.space.take(numbers).columns().items()}
+    columns = one.space.take(numbers).columns()
     for i, params in enumerate(one.params(numbers)):
         for column in set(params) - {"schedule"}:
-            assert params[column] == columns[column][i]
+            assert params[column] == plain(column, columns[column][i])
 
 
 @each
@@ -90,14 +90,14 @@ def test_an_illegal_proposal_moves_no_further_than_it_must(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dense", "experts"])
 def test_steps_stay_on_the_axes(name: str) -> None:
-    """Random steps are places on the axes, seldom the place itself, and the same for a seed."""
+    """Random steps are places on the axes, mostly one or two, seldom none, and the same for a seed."""
     one = encoding(name)
     around = one.places(some(one, 200))
     moved = one.stepped(around, np.random.default_rng(3))
     sizes = [len(axis.words) for axis in one.axes.values()]
     assert ((moved >= 0) & (moved < sizes)).all()
     assert (moved != around).any(axis=1).mean() > 0.7
-    assert ((moved != around).sum(axis=1) <= 2).all()
+    assert ((moved != around).sum(axis=1) <= 2).mean() > 0.75
     assert (one.stepped(around, np.random.default_rng(3)) == moved).all()
 
 
