@@ -152,7 +152,7 @@ def _add_gap(study: Study, row: Row, outcome: Mapping[str, Any] | None) -> None:
     sampled = outcome["best"] or {}
     row["sampled"] = sampled.get(name)
     row["sampled_gap"] = None if not sampled else abs(sampled[name] / row[name] - 1.0)
-    row["sampled_trials"] = outcome["trials"]
+    row["sampled_trials"] = outcome["evaluated"]  # every trial is a layout of its own
     near = (trial + 1 for trial, value in outcome["improvements"] if abs(value / row[name] - 1.0) <= NEAR)
     row["sampled_trials_to_1pct"] = next(near, None)
 

@@ -156,17 +156,16 @@ def run_study(
     folder.open(study.text, facts, entries)
     try:
 
-        def finished() -> Finished:
+        def finished(fresh: bool) -> Finished:
             _compute(study, folder, question, listed, opened, workers, address, dashboard)
             return replace(_read_back(study, folder, listed, notes), fresh=fresh)
 
-        fresh = not store.is_finished(folder.path)
         try:
-            return finished()
+            return finished(fresh=not store.is_finished(folder.path))
         except DamagedPartError as damage:  # seen only now, when its rows are read
             for part in damage.found:
                 part.unlink(missing_ok=True)
-            return finished()
+            return finished(fresh=True)
     finally:
         folder.close()
 

@@ -46,7 +46,7 @@ def solve_sampled(question: Question, case: Case, part: Place) -> dict[str, Any]
     tally = Tally(layouts=known.space.count)
     found = _kept(question, known, numbers, tally)
     rows = store.write_part(part, question, case, found)
-    told = {"rows": rows, "part": part.name, "trials": len(trials), "improvements": improvements(trials)}
+    told = {"rows": rows, "part": part.name, "improvements": improvements(trials)}
     return summary(question, case, found, tally) | told
 
 

@@ -65,6 +65,10 @@ def _is_range(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] <= value[1]
 
 
+def _is_improvement(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and _is_count(value[0]) and isinstance(value[1], int | float)
+
+
 def _is_step(value: Any) -> bool:
     inside = isinstance(value, list) and len(value) == 3
     return inside and _is_count(value[0]) and all(type(end) is int and -2 <= end <= _LARGEST for end in value[1:])
@@ -94,6 +98,7 @@ _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "broken": _has_numbers,
     "pruned": _has_numbers,
     "nearest": _has_numbers,
+    "improvements": lambda value: isinstance(value, list) and all(map(_is_improvement, value)),
     "trials": lambda value: isinstance(value, list) and all(isinstance(trial, dict) for trial in value),
     **dict.fromkeys(("rows", "layouts", "evaluated", "feasible"), _is_count),
 }
