@@ -62,7 +62,7 @@ class Search:
     prune: bool = True
     trials: int = 256
     generation: int = 16
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "nsga2"
     neighbours: float = 0.0  # share of a generation that is proposed beside the best layouts so far
     baselines: tuple[str, ...] = ()  # layouts that are tried first, as texts
 
