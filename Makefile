@@ -14,6 +14,7 @@ LOCK := $(or $(filter requirements/py$(subst .,,$(VERSION)).txt,$(LOCKS)),$(last
 # Stamps, each written last by its rule: a set-up that was interrupted leaves none, and starts afresh next time.
 LOCKED := $(VENV)/.locked-$(VERSION)
 READY := $(VENV)/.ready-$(VERSION)
+AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -28,11 +29,13 @@ run: $(READY) ## run the study of the Ascend generations; STUDY=... runs another
 test: $(READY) ## run every test
 	$(BIN)/python -m pytest -q
 
-check: $(READY) ## lint, format, types, layering
+check: $(READY) ## lint, format, types, layering, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/contracts/test_layering.py
+	@test -e $(AUDIT)/.ready || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet --retries 1 --timeout 10 install pip-audit && touch $(AUDIT)/.ready; } || echo "pip-audit could not be installed" >&2
+	$(BIN)/python requirements/audit.py $(AUDIT)/bin/python
 
 bench: $(READY) ## measure, one JSON object a line
 	@$(BIN)/python -m benchmarks
@@ -46,7 +49,7 @@ lock: ## resolve the locked requirements again, UPGRADE=1 to the newest releases
 	rm -rf $(VENV)-lock
 
 clean: ## remove the environment and the caches, never the results in runs/
-	rm -rf $(VENV) $(VENV)-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-lock $(AUDIT) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(LOCKED): $(LOCK)

@@ -133,6 +133,12 @@ def _folders(kind: str, extra: Path | None) -> Iterator[Path]:
     yield DATA / kind
 
 
+def _must_stay(file: Path, folder: Path) -> None:
+    """Refuse a link that leads out of a study's own folder of entries."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise problem(file, "", "must not lead out of the catalogue folder", str(file.resolve()), "copy the entry")
+
+
 @cache
 def _files(kind: Kind, extra: Path | None) -> dict[str, Path]:
     if kind not in KINDS:
@@ -142,6 +148,8 @@ def _files(kind: Kind, extra: Path | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in _folders(kind, extra):
         for file in sorted(folder.glob("*.toml")):
+            if extra is not None and folder.parent == Path(extra):
+                _must_stay(file, Path(extra))
             found.setdefault(file.stem, file)
     return found
 

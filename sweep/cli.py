@@ -1,20 +1,25 @@
 """The command line. Every command is named by its import path, so that `sweep --help` imports none of them.
 
-Standard output carries the result, standard error the progress. Exit codes: 0 done, 2 bad input,
-3 nothing feasible, 130 stopped by Ctrl-C.
+Standard output carries the result, standard error the progress. Exit codes: 0 done, 1 something failed and the same
+command tries it again, 2 bad input, 3 nothing feasible, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from types import FrameType
 
 from cyclopts import App
 
-from sweep.errors import InputError, NothingFeasible
+from sweep.errors import InputError, NothingFeasible, RunStopped, Terminated, exit_code
 
+FAILED = 1
 BAD_INPUT = 2
 NOTHING_FEASIBLE = 3
-INTERRUPTED = 130
 
 # command -> (import path, the line that `sweep --help` shows)
 COMMANDS = {
@@ -53,36 +58,68 @@ def application() -> App:
         help="Sweep designs of AI clusters (chip, fabric, power, size, layout) and compare their steps.",
         help_format="plaintext",  # Markdown would be imported for nothing
         version=_version,
-        help_epilogue="Exit codes: 0 done, 2 bad input, 3 nothing feasible. Progress goes to stderr.",
+        help_epilogue="Exit codes: 0 done, 1 failed, 2 bad input, 3 nothing feasible. Progress goes to stderr.",
     )
     for name, (path, line) in COMMANDS.items():
         app.command(path, name=name, help=line)
     return app
 
 
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Let the signals that end a process do so in order: a Ray of the run's own is stopped, its folder deleted."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    taken = []
+    with suppress(ValueError):  # not the main thread, whose business signals are
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, SIGHUP stays ignored
+                signal.signal(number, end)
+                taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the locale lacks a character, a question mark is enough
+    with _ends_in_order():
+        code = _run(arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(arguments: list[str] | None) -> object:
+    """The exit code of a command."""
     from cyclopts import CycloptsError
 
     try:
-        code = application()(arguments, exit_on_error=False, print_error=True, result_action="return_value")
+        return application()(arguments, exit_on_error=False, print_error=True, result_action="return_value")
     except InputError as error:
         sys.stderr.write(f"{error}\n")
-        code = BAD_INPUT
+        return BAD_INPUT
     except NothingFeasible as answer:
         sys.stderr.write(f"{answer}\n")
-        code = NOTHING_FEASIBLE
+        return NOTHING_FEASIBLE
+    except RunStopped as reason:
+        sys.stderr.write(f"{reason}\n")
+        return FAILED
     except CycloptsError:
-        code = BAD_INPUT  # cyclopts has printed what was wrong
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+        return BAD_INPUT  # cyclopts has printed what was wrong
+    except KeyboardInterrupt as stop:
+        return exit_code(stop)
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stderr.close()
-        code = 0
-    except OSError as failure:  # no room, no permission, no folder: what is done stays, and the command can go on
+        return 0
+    except OSError as failure:  # no permission, no folder: what is done stays, and the command can go on
         sys.stderr.write(f"{failure.filename or 'sweep'}: {failure.strerror or failure}\n")
-        code = BAD_INPUT
-    sys.exit(code if isinstance(code, int) else 0)
+        return BAD_INPUT
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ and exits with code 2.
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+STOPPED = "stopped; what is done is kept, and the same command goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,23 @@ class InputError(Exception):
 
 class NothingFeasible(Exception):  # noqa: N818 - an answer, not an error
     """No design of a study satisfies its constraints. The message says which rule blocks and by how much."""
+
+
+class RunStopped(Exception):  # noqa: N818 - said to people as it is
+    """Something around a run keeps it from going on: no room on a disk, a Ray that does not start."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process is asked to end by a signal: all is put in order as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """The exit code of a command that was stopped."""
+    return 128 + (stop.number if isinstance(stop, Terminated) else signal.SIGINT)
 
 
 def unique(problems: Iterable[Problem]) -> list[Problem]:

@@ -64,6 +64,10 @@ def search_outer(study: Study, scheduler: Scheduler, mirror: Mirror) -> list[Tra
             else:
                 asked.append((track, _ask(outer, track, generation)))
         outcomes = scheduler.work_off([case for _, proposed in asked for _, case in proposed])
+        # What comes next rests on every trial so far: a track of which one failed waits for the next try.
+        lost = {track.name for track, proposed in asked if any(case.index not in outcomes for _, case in proposed)}
+        tracks = [track for track in tracks if track.name not in lost]
+        asked = [(track, proposed) for track, proposed in asked if track.name not in lost]
         for track, proposed in asked:
             results = _tell(outer, track, generation, proposed, outcomes)
             line = {"done": "generation", "track": track.name, "generation": generation, "trials": results}

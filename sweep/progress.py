@@ -24,6 +24,7 @@ class Progress:
     def __init__(self, name: str, objective: str, total: int) -> None:
         self.name, self.objective, self.total = name, objective, total
         self.done = 0
+        self.failed = 0
         self.layouts = 0
         self.looked_at = 0  # evaluated, or known not to fit
         self.feasible = 0
@@ -68,7 +69,7 @@ class Progress:
         first = (
             f"{self.name}  {self.done}/{self.total} cases  {clock(seconds)}  {self.layouts:,} layouts  {rate}  "
             f"feasible {share:.1%}"
-        )
+        ) + (f"  {self.failed} FAILED" if self.failed else "")
         if self.best is None:
             return first, "best so far: none"
         row = self.best

@@ -6,8 +6,8 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
@@ -19,8 +19,9 @@ import sweep
 from sweep import catalogue, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
-from sweep.cluster import pool
+from sweep.cluster import Pool, pool
 from sweep.errors import problem
+from sweep.failures import OutOfSpace, is_no_space
 from sweep.mirror import Mirror, open_storage, own_journal
 from sweep.outer import mirror_outer, search_outer
 from sweep.progress import Progress
@@ -45,6 +46,8 @@ class Finished:
     headlines: tuple[str, ...]  # the answer in a few lines
     notes: tuple[str, ...]
     fresh: bool  # computed now, not taken from an earlier run
+    failed: tuple[Mapping[str, Any], ...] = ()  # what is told of every task that raised
+    untried: int = 0  # cases given up because every other one failed
 
 
 @cache
@@ -133,6 +136,7 @@ def run_study(
     address: str | None = None,
     dashboard: bool = False,
     storage: str | None = None,
+    max_workers: int | None = None,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
 
@@ -142,7 +146,7 @@ def run_study(
         The study.
     out
         Folder of run folders: a path or a URL.
-    workers, address, dashboard
+    workers, address, dashboard, max_workers
         Where tasks run; see `sweep.cluster.pool`.
     storage
         URL of an Optuna storage for the trials, instead of a journal in the run folder; see `sweep.mirror`.
@@ -153,59 +157,85 @@ def run_study(
     folder, question, facts, entries = prepare(study, out)
     listed, notes = ([], study.notes) if study.outer else cases(study)
     notes += baseline_notes(question, listed)
-    folder.open(study.text, facts, entries)
+    run = _Run(study, folder, question, listed, opened, lambda: pool(workers, address, dashboard, max_workers))
     try:
-
-        def finished(fresh: bool) -> Finished:
-            _compute(study, folder, question, listed, opened, workers, address, dashboard)
-            return replace(_read_back(study, folder, listed, notes), fresh=fresh)
-
+        folder.open(study.text, facts, entries)
         try:
-            return finished(fresh=not store.is_finished(folder.path))
-        except DamagedPartError as damage:  # seen only now, when its rows are read
-            for part in damage.found:
-                part.unlink(missing_ok=True)
-            return finished(fresh=True)
-    finally:
-        folder.close()
+            return _finished(run, notes)
+        finally:
+            folder.close()
+    except OSError as failure:
+        if is_no_space(failure):
+            raise OutOfSpace(folder.path, str(failure)) from None
+        raise
 
 
-def _compute(
-    study: Study,
-    folder: RunFolder,
-    question: Question,
-    listed: Sequence[Case],
-    opened: Callable[[str], Mirror] | None,
-    workers: int | None,
-    address: str | None,
-    dashboard: bool,
-) -> None:
-    """Compute what the folder lacks, and copy the trials that a storage lacks."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run is made of."""
+
+    study: Study
+    folder: RunFolder
+    question: Question
+    listed: Sequence[Case]
+    opened: Callable[[str], Mirror] | None  # a storage for the trials
+    open_pool: Callable[[], AbstractContextManager[Pool]]
+
+
+def _finished(run: _Run, notes: tuple[str, ...]) -> Finished:
+    """Compute what the folder lacks, and read the answer back."""
+    try:
+        return _once(run, notes)
+    except DamagedPartError as damage:  # seen only now, when its rows are read
+        for part in damage.found:
+            part.unlink(missing_ok=True)
+        return _once(run, notes)
+
+
+def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
+    path = run.folder.path
+    fresh = not store.is_finished(path)
+    failed, untried = _compute(run)
+    found = _read_back(run)
+    lines = () if run.study.outer else tuple(headlines(run.study, found.rows))
+    return Finished(path, store.digest(path), found, lines, notes, fresh, failed, untried)
+
+
+def _compute(run: _Run) -> tuple[tuple[Mapping[str, Any], ...], int]:
+    """Compute what the folder lacks, and copy the trials that a storage lacks.
+
+    Returns what is told of the cases that failed, and how many were not tried.
+    """
+    study, folder = run.study, run.folder
     fresh = not store.is_finished(folder.path)
-    if not fresh and not opened:
-        return
+    if not fresh and not run.opened:
+        return (), 0
+    failed: tuple[Mapping[str, Any], ...] = ()
+    untried = 0
     with (
-        Progress(study.name, study.search.objective, len(listed)) as progress,
-        _mirrored(study, listed, folder, opened) as mirror,
+        Progress(study.name, study.search.objective, len(run.listed)) as progress,
+        _mirrored(study, run.listed, folder, run.opened) as mirror,
     ):
         if fresh:
-            with pool(workers, address, dashboard) as workers_pool:
-                _search(study, Scheduler(folder, question, workers_pool, progress), listed, mirror)
+            with run.open_pool() as workers_pool:
+                scheduler = Scheduler(folder, run.question, workers_pool, progress)
+                _search(study, scheduler, run.listed, mirror)
+            failed, untried = tuple(scheduler.failures), scheduler.untried
         elif study.outer and mirror:
             mirror_outer(study, folder.lines(), mirror)
-    if fresh:
+    if fresh and not failed:
         folder.note({"done": "run"})
+    return failed, untried
 
 
-def _read_back(study: Study, folder: RunFolder, listed: Sequence[Case], notes: tuple[str, ...]) -> Finished:
-    """The answer of a run that is finished."""
-    outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
-    found = _answer(study, listed, outcomes)
-    places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
+def _read_back(run: _Run) -> Answer:
+    """The answer of the cases that are done."""
+    outcomes = {line["case"]: line for line in run.folder.lines() if line.get("done") == "case"}
+    found = _answer(run.study, run.listed, outcomes)
+    places = store.row_numbers(run.folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
     for row in found.rows:
         row["row"] = places[row["case"], row["layout_id"]]
-    lines = () if study.outer else tuple(headlines(study, found.rows))
-    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh=False)
+    return found
 
 
 def _opened(study: Study, storage: str | None) -> Callable[[str], Mirror] | None:
@@ -247,7 +277,7 @@ def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], mirror: 
 
 def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:
     if study.outer is None:
-        return answer(study, listed, outcomes)
+        return answer(study, [case for case in listed if case.index in outcomes], outcomes)
     from sweep.outer_answer import outer_answer
 
     return outer_answer(study, outcomes)

@@ -171,17 +171,20 @@ def parse(text: str, shown: str = "study", name: str = "study", beside: Path | N
     except tomllib.TOMLDecodeError as failure:
         raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
     table, problems = read(shown, raw)
-    checker = _Checker(shown, _catalogue_folder(raw, beside))
+    checker = _Checker(shown, _catalogue_folder(raw, (beside or Path.cwd()).resolve()))
     if table is None:
         problems += checker.names_of_raw(raw)
         raise InputError(unique(problems))
     return checker.study(table, text, name)
 
 
-def _catalogue_folder(raw: Mapping[str, Any], beside: Path | None) -> Path | None:
-    """The study's own folder of catalogue entries."""
+def _catalogue_folder(raw: Mapping[str, Any], beside: Path) -> Path | None:
+    """The study's own folder of catalogue entries; a study reads nothing outside the folder that it lies in."""
     given = raw.get("catalogue")
-    return (beside or Path.cwd()) / given if isinstance(given, str) else None
+    if not isinstance(given, str):
+        return None
+    folder = (beside / given).resolve()
+    return folder if folder.is_relative_to(beside) else None
 
 
 class _Checker:
@@ -216,6 +219,10 @@ class _Checker:
 
     def study(self, table: StudyTable, text: str, name: str) -> Study:
         """The whole study. Raises InputError with every problem."""
+        if table.catalogue is not None and self.extra is None:
+            rule, remedy = "must lie in the folder of the study file, or below it", "put the entries beside the study"
+            self.wrong("catalogue", rule, table.catalogue, remedy)
+            raise InputError(self.problems)
         if self.extra is not None and not self.extra.is_dir():
             self.wrong("catalogue", "must be a folder of catalogue entries", table.catalogue)
             raise InputError(self.problems)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sweep.errors import NothingFeasible
+from sweep.cli import FAILED
+from sweep.errors import STOPPED, NothingFeasible, exit_code
+from sweep.failures import FOLDER
 from sweep.running import Finished, run_study
 from sweep.study import load
 from sweep.tables import answer_table
+
+_SHOWN = 10  # failed cases listed in the message
 
 
 def run(
@@ -22,6 +27,7 @@ def run(
     out: str = "runs",
     workers: Annotated[int | None, Parameter(negative="")] = None,
     address: str | None = None,
+    max_workers: Annotated[int | None, Parameter(negative="")] = None,
     dashboard: bool = False,
     storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
@@ -38,7 +44,10 @@ def run(
     workers
         Worker processes on this machine: one a core unless given; 0 stays in this process.
     address
-        A running Ray cluster instead, as in 10.0.0.5:6379; its workers must see the run folder.
+        A running Ray cluster instead, as in 10.0.0.5:6379, or auto for that of RAY_ADDRESS, as in a Ray job; its
+        workers must see the run folder.
+    max_workers
+        CPUs of that cluster to use at most, and to ask for where it can grow.
     dashboard
         Start Ray's dashboard too.
     storage
@@ -47,17 +56,20 @@ def run(
     all_sizes
         Print every column of the answer.
     as_json
-        Print one JSON object: run, digest, answer.
+        Print one JSON object: run, digest, answer, failed.
     """
     try:
-        finished = run_study(load(study), out, workers, address, dashboard, storage)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nstopped; what is done is kept, and the same command goes on: sweep run {study}\n")
-        return 130
+        finished = run_study(load(study), out, workers, address, dashboard, storage, max_workers)
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
+        return exit_code(stop)
     if as_json:
         sys.stdout.write(json.dumps(as_object(finished), allow_nan=False) + "\n")
     else:
         show(finished, wide=all_sizes)
+    if finished.failed:
+        sys.stderr.write(_failures(finished))
+        return FAILED
     if not finished.answer.rows:
         reasons = "\n".join(f"  {_what(row)}: {row['reason']}" for row in finished.answer.failed)
         raise NothingFeasible(f"no design has a feasible layout\n{reasons}")
@@ -71,6 +83,7 @@ def as_object(finished: Finished) -> dict[str, Any]:
         "digest": finished.digest,
         "answer": finished.answer.rows,
         "infeasible": finished.answer.failed,
+        "failed": list(finished.failed),
         "notes": [*finished.notes, *finished.answer.remarks],
     }
 
@@ -89,6 +102,8 @@ def show(finished: Finished, wide: bool) -> None:
     if finished.answer.rows:
         for row in finished.answer.failed:
             console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
+    for failure in finished.failed:
+        console.print(f"failed: {_what(failure)}: {failure['reason']}", markup=False)
     for text in (*finished.notes, *finished.answer.remarks):
         console.print(text, markup=False)
     folder = str(finished.path)
@@ -99,7 +114,19 @@ def show(finished: Finished, wide: bool) -> None:
         console.print(f"One layout taken apart: sweep explain {named}", markup=False)
 
 
-def _what(row: dict[str, Any]) -> str:
+def _failures(finished: Finished) -> str:
+    """The one message of a run of which tasks failed."""
+    cases = {row["case"]: row for row in finished.failed}
+    lines = [f"  {_what(row)}: {row['reason']}; see {row['file']}" for row in list(cases.values())[:_SHOWN]]
+    if len(cases) > _SHOWN:
+        lines.append(f"  and {len(cases) - _SHOWN} more, in {FOLDER}/")
+    given_up = f"; {finished.untried} others were not tried, as nothing succeeded" if finished.untried else ""
+    count = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    first = f"{finished.path}: {count} failed{given_up}; the rest is kept, and the same command tries them again"
+    return "\n".join([first, *lines]) + "\n"
+
+
+def _what(row: Mapping[str, Any]) -> str:
     named = [str(row[name]) for name in ("design", "model", "number_format") if name in row]
     size = [f"{row['chips']} chips"] if "chips" in row else [f"case {row.get('case')}"]
     return ", ".join([*named, *size])

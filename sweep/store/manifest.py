@@ -90,6 +90,8 @@ def _is_row(value: Any) -> bool:
 # What a line may say of these keys; others are left to those who read them.
 _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "done": lambda value: isinstance(value, str),
+    "track": lambda value: isinstance(value, str),
+    "generation": _is_count,
     "case": _is_count,
     "part": lambda value: isinstance(value, str) and part_number(value) is not None,
     "step": _is_step,
@@ -99,7 +101,9 @@ _KEYS: Mapping[str, Callable[[Any], bool]] = {
     "pruned": _has_numbers,
     "nearest": _has_numbers,
     "improvements": lambda value: isinstance(value, list) and all(map(_is_improvement, value)),
-    "trials": lambda value: isinstance(value, list) and all(isinstance(trial, dict) for trial in value),
+    "trials": lambda value: (
+        _is_count(value) or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
+    ),
     **dict.fromkeys(("rows", "layouts", "evaluated", "feasible"), _is_count),
 }
 _NEEDED = {"case": ("case", "rows", "best"), "step": ("case", "step"), "generation": ("track", "generation", "trials")}

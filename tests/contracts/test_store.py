@@ -562,7 +562,7 @@ def test_a_run_goes_on_when_there_is_room_again(
     command = ["run", str(study), "--workers", "0", "--out", str(folder), "--json"]
     with pytest.raises(SystemExit) as ended:
         main(command)
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     assert "No space left" in capsys.readouterr().err
     assert not list(folder.glob("*/designs/_*"))
     grow("64m")
