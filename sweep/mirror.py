@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,6 +62,15 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
             "--storage", "", f"cannot be used: {_sentence(failure, url)}", safe(url),
             "give a journal file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT",
         ) from None  # fmt: skip
+
+
+def close_storage(storage: optuna.storages.BaseStorage) -> None:
+    """Give connections back."""
+    storage.remove_session()
+    if engine := getattr(storage, "engine", None):
+        engine.dispose()
+    if close := getattr(storage, "close", None):  # of the proxy
+        close()
 
 
 def own_journal(path: Path) -> optuna.storages.BaseStorage:
@@ -221,6 +231,9 @@ class Mirror:
                     return
         except Exception as failure:  # whatever a storage raises, the run goes on
             self._lose(failure)
+        finally:
+            with suppress(Exception):
+                close_storage(self._storage)
 
     def _take_offered(self, wait_s: float) -> None:
         try:
