@@ -284,12 +284,12 @@ class Mirror:
     def _copy(self, name: str, objectives: Sequence[str]) -> _Copy:
         import optuna
 
-        study = optuna.create_study(
-            study_name=f"{self._run} {name}",
-            storage=self._storage,
-            directions=[direction(objective) for objective in objectives],
-            load_if_exists=True,
-        )
+        name = f"{self._run} {name}"
+        try:
+            study = optuna.load_study(study_name=name, storage=self._storage)
+        except KeyError:  # no study of this name yet; a journal would note every attempt to make one that is there
+            directions = [direction(objective) for objective in objectives]
+            study = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
         trials = len(study.get_trials(deepcopy=False))
         if not trials:
             study.set_metric_names(list(objectives))
