@@ -8,7 +8,7 @@ from importlib import import_module
 
 from benchmarks.measurement import Measurement
 
-BENCHMARKS = ("start_up", "evaluation", "all_rows", "exact_search", "headline_study")
+BENCHMARKS = ("start_up", "evaluation", "all_rows", "exact_search", "optuna_search", "headline_study")
 # One thread, and freed memory kept by the process: a block's temporaries are then reused, not mapped afresh each time.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

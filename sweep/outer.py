@@ -103,9 +103,8 @@ def _track(study: Study, outer: Outer, first: int, design: Design, workload: Wor
     count = outer.trials
     if outer.sampler == "brute_force":
         count = min(count, len(baselines) + math.prod(len(_values(one)) for one in variables.values()))
-    with trials.quiet():
-        seed = seed_of(study.seed, "outer", name)
-        proposer = Proposer(outer.sampler, variables, outer.objectives, seed, outer.generation)
+    seed = seed_of(study.seed, "outer", name)
+    proposer = Proposer(outer.sampler, variables, outer.objectives, seed, outer.generation)
     planned = trials.generations(count, outer.generation, len(baselines))
     return Track(name, first, design, workload, number_format, variables, proposer, baselines, planned)
 

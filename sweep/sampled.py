@@ -7,7 +7,7 @@ best layouts so far, because the objective is rugged where degrees trade against
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,14 @@ class Sampling:
         self.best: float | None = None
 
     def run(self) -> list[Trial]:
-        """All trials; the generations that the log has are only remembered."""
+        """All trials, and their log as an undisturbed worker leaves it."""
+        for _ in self.generations():
+            pass
+        self.log.finish(self.trials)
+        return self.trials
+
+    def generations(self) -> Iterator[Sequence[Trial]]:
+        """Each generation as it is told; those that the log has are only remembered."""
         self.log.begin(self.encoding.variables, self.objectives)
         done = self.log.generations(self.planned)
         for generation, numbers in enumerate(self.planned):
@@ -157,8 +164,7 @@ class Sampling:
                 self._learn(done[generation])
             else:
                 self._try(generation, len(numbers))
-        self.log.finish(self.trials)
-        return self.trials
+            yield self.trials[numbers.start : numbers.stop]
 
     def _try(self, generation: int, count: int) -> None:
         evaluated = self._evaluate(self._propose(generation, count))

@@ -133,7 +133,9 @@ class Proposer:
         varying = {name: one for name, one in self._distributions.items() if not one.single()}
         self._varying = dict(sorted(varying.items()))
         self._storage = optuna.storages.InMemoryStorage()
-        self._study = optuna.create_study(directions=[direction(name) for name in objectives], storage=self._storage)
+        with quiet():
+            directions = [direction(name) for name in objectives]
+            self._study = optuna.create_study(directions=directions, storage=self._storage)
         self._id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked: list[tuple[optuna.Trial, Source]] = []
         self._noted: dict[str, Any] = {}  # of the samplers, about the study, and in the records already

@@ -53,8 +53,7 @@ def evaluate(params: Params, objectives: tuple[str, ...]) -> Result:
 
 
 def proposer(name: SamplerName, objectives: tuple[str, ...], seed: int = 7) -> Proposer:
-    with quiet():
-        return Proposer(name, VARIABLES, objectives, seed, SIZE)
+    return Proposer(name, VARIABLES, objectives, seed, SIZE)
 
 
 def run(
