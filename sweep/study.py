@@ -406,7 +406,8 @@ class _Checker:
                     raise ValueError(f"{values[variable.name]!r} is not among what the study offers")
                 found.append((variable.name, value))
             except ValueError as failure:
-                self.wrong(f"{key}.{variable.name}", str(failure))
+                name = variable.name if variable.whole else f'"{variable.name}"'
+                self.wrong(f"{key}.{name}", str(failure))
         return tuple(found)
 
 
