@@ -25,6 +25,7 @@ _AT_ONCE = 1024  # candidates looked up together
 _ORDERED_OPTIONS = ("sequence_parallel", "zero_stage")
 # Where ranks are exchanged between two degrees, the layout stays as large as it is.
 _STEP, _EXCHANGE = 0.35, 0.7  # chances, added up: one step, two opposite steps, else two or more anywhere
+_MORE = 0.5  # chance that those are no more, and so on: without long moves a search stays where it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Encoding:
                 gives, takes = rng.choice(ordered, 2, replace=False)
                 row[gives], row[takes] = row[gives] - 1, row[takes] + 1
             else:
-                for axis in rng.choice(len(row), min(1 + rng.geometric(0.5), len(row)), replace=False):
+                for axis in rng.choice(len(row), min(1 + rng.geometric(_MORE), len(row)), replace=False):
                     self._step(row, int(axis), rng)
         return np.asarray(np.clip(moved, 0, self._sizes - 1))
 

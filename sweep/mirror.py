@@ -178,7 +178,7 @@ class Mirror:
 
     def __init__(self, storage: optuna.storages.BaseStorage, run: str, url: str = "") -> None:
         self._storage, self._run, self._url = storage, run, url
-        self._offered: queue.SimpleQueue[tuple[str, Variables, Sequence[str], list[Trial]]] = queue.SimpleQueue()
+        self._offered: queue.SimpleQueue[tuple[str, Variables, Sequence[str], list[Trial]] | None] = queue.SimpleQueue()
         self._followed: dict[str, _Followed] = {}
         self._copies: dict[str, _Copy] = {}
         self._ending, self._leaving = threading.Event(), threading.Event()
@@ -195,6 +195,7 @@ class Mirror:
     def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
         """Wait until all trials are added; not where the run is stopped, as the next one adds them."""
         self._ending.set()
+        self._offered.put(None)  # wakes it
         if kind is not None:
             self._leaving.set()
             self._thread.join(_HURRY_S)
@@ -237,10 +238,10 @@ class Mirror:
 
     def _take_offered(self, wait_s: float) -> None:
         try:
-            if wait_s:
-                self._put(*self._offered.get(timeout=wait_s))
-            while not self._leaving.is_set():
-                self._put(*self._offered.get_nowait())
+            one = self._offered.get(timeout=wait_s) if wait_s else self._offered.get_nowait()
+            while one is not None and not self._leaving.is_set():
+                self._put(*one)
+                one = self._offered.get_nowait()
         except queue.Empty:
             return
 
@@ -284,12 +285,12 @@ class Mirror:
     def _copy(self, name: str, objectives: Sequence[str]) -> _Copy:
         import optuna
 
-        study = optuna.create_study(
-            study_name=f"{self._run} {name}",
-            storage=self._storage,
-            directions=[direction(objective) for objective in objectives],
-            load_if_exists=True,
-        )
+        name = f"{self._run} {name}"
+        try:
+            study = optuna.load_study(study_name=name, storage=self._storage)
+        except KeyError:  # no study of this name yet; a journal would note every attempt to make one that is there
+            directions = [direction(objective) for objective in objectives]
+            study = optuna.create_study(study_name=name, storage=self._storage, directions=directions)
         trials = len(study.get_trials(deepcopy=False))
         if not trials:
             study.set_metric_names(list(objectives))

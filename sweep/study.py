@@ -62,7 +62,7 @@ class Search:
     prune: bool = True
     trials: int = 256
     generation: int = 16
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "nsga2"
     neighbours: float = 0.0  # share of a generation that is proposed beside the best layouts so far
     baselines: tuple[str, ...] = ()  # layouts that are tried first, as texts
 
@@ -406,7 +406,8 @@ class _Checker:
                     raise ValueError(f"{values[variable.name]!r} is not among what the study offers")
                 found.append((variable.name, value))
             except ValueError as failure:
-                self.wrong(f"{key}.{variable.name}", str(failure))
+                name = variable.name if variable.whole else f'"{variable.name}"'
+                self.wrong(f"{key}.{name}", str(failure))
         return tuple(found)
 
 

@@ -130,6 +130,8 @@ class Proposer:
         self.sampler: Sampler = SAMPLERS[kind]
         self.variables, self.objectives, self.seed, self.size = variables, objectives, seed, size
         self._distributions = {name: one.proposed(self.sampler.numeric) for name, one in variables.items()}
+        varying = {name: one for name, one in self._distributions.items() if not one.single()}
+        self._varying = dict(sorted(varying.items()))
         self._storage = optuna.storages.InMemoryStorage()
         with quiet():
             directions = [direction(name) for name in objectives]
@@ -198,7 +200,10 @@ class Proposer:
 
     def _fresh(self, generation: int) -> optuna.samplers.BaseSampler:
         assert self.sampler.make is not None, "every trial of this kind is given"
-        return self.sampler.make(seed_of(self.seed, generation), self.seed, self.size)
+        fresh = self.sampler.make(seed_of(self.seed, generation), self.seed, self.size)
+        if self.sampler.searches:  # it would look through all trials for the variables that they share: all of them
+            fresh.infer_relative_search_space = lambda study, trial: self._varying  # type: ignore[method-assign]
+        return fresh
 
     def _places(self, params: Params) -> dict[str, Any]:
         return {name: variable.place(params[name]) for name, variable in self.variables.items()}
@@ -210,8 +215,9 @@ class Proposer:
         self, trial: optuna.Trial, params: Params, values: Sequence[float], excesses: Mapping[str, float]
     ) -> None:
         number = self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
+        proposed = trial.params
         for name, place in self._places(params).items():  # what was evaluated may be near what was proposed
-            if trial.params[name] != place:
+            if proposed[name] != place:
                 distribution = self._distributions[name]
                 self._storage.set_trial_param(number, name, distribution.to_internal_repr(place), distribution)
         if self.sampler.constrained:
