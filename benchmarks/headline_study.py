@@ -1,98 +1,22 @@
-"""Wall time and peak memory of the headline study, run from an empty folder as a user runs it.
-
-The driver and its children are watched through /proc while they run: the kernel keeps each process's peak of resident
-memory (VmHWM), of which the last value seen counts.
-"""
+"""Wall time and peak memory of the headline study, run from an empty folder as a user runs it."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter, sleep
 
 from benchmarks.measurement import Measurement
+from benchmarks.watching import LIMIT, watched_run
 
 STUDY = Path(__file__).resolve().parents[1] / "studies" / "ascend_generations.toml"
-COMMAND = "import sys; from sweep.cli import main; sys.exit(main())"
-LIMIT = float(1 << 30)  # bytes of any one process
-LONGEST_S = 1800.0
-INTERVAL_S = 0.1
 
 
 def measurements() -> Iterator[Measurement]:
     """The study's wall seconds, and the peak of the driver and of the largest worker."""
-    if not Path("/proc/self/status").exists():
-        yield Measurement("headline_study", None, "s", reason="there is no /proc to read peaks of memory from")
-        return
-    if not STUDY.exists():
-        yield Measurement("headline_study", None, "s", reason=f"there is no {STUDY.name}")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        printed, said = Path(folder, "printed"), Path(folder, "said")  # files: a full pipe would stop the run
-        arguments = ["run", str(STUDY), "--out", str(Path(folder, "runs")), "--json"]
-        with printed.open("wb") as output, said.open("wb") as progress:
-            start = perf_counter()
-            run = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=output, stderr=progress)
-            peaks = _watch(run, start)
-            seconds = perf_counter() - start
-        if run.returncode:
-            last = (said.read_text().strip().splitlines() or [f"exit code {run.returncode}"])[-1]
-            yield Measurement("headline_study", None, "s", reason=last)
-            return
-        answers = len(json.loads(printed.read_text())["answer"])
-    yield Measurement("headline_study.wall", seconds, "s")
-    yield Measurement("headline_study.wall_per_answer", seconds / max(answers, 1), "s")
-    yield Measurement("headline_study.driver_peak", peaks[run.pid][1], "byte", LIMIT)
-    workers = [peak for name, peak in peaks.values() if name.startswith("ray::")]
-    if workers:
-        yield Measurement("headline_study.worker_peak", max(workers), "byte", LIMIT)
-    services = [peak for pid, (name, peak) in peaks.items() if pid != run.pid and not name.startswith("ray::")]
-    yield Measurement("headline_study.largest_other_process_peak", max(services, default=0.0), "byte", LIMIT)
-
-
-def _watch(run: subprocess.Popen[bytes], start: float) -> dict[int, tuple[str, float]]:
-    """Process -> its name and its peak, of the run and all its descendants, sampled until the run ends."""
-    peaks: dict[int, tuple[str, float]] = {}
-    while run.poll() is None:
-        if perf_counter() - start > LONGEST_S:
-            run.terminate()
-            run.wait()
-            raise TimeoutError(f"the study took more than {LONGEST_S:.0f} s")
-        for pid in _family(run.pid, set(peaks)):
-            try:
-                name, peak = _peak(pid)
-            except (OSError, KeyError):  # gone meanwhile
-                continue
-            known_name, known = peaks.get(pid, ("", 0.0))
-            # A worker of Ray calls itself ray::IDLE between tasks and ray::<task> in one; a service has a plain name.
-            peaks[pid] = (known_name if known_name.startswith("ray::") else name, max(peak, known))
-        sleep(INTERVAL_S)
-    return peaks
-
-
-def _family(root: int, known: set[int]) -> set[int]:
-    """The process and its descendants; once seen, a process stays in although its parent may have ended."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    family = {root} | (known & parents.keys())
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in family} - family
-        if not more:
-            return family
-        family |= more
-
-
-def _peak(pid: int) -> tuple[str, float]:
-    """Command line (its first word) and peak resident bytes of a process."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    return words[0], float(status["VmHWM"].split()[0]) * 1024
+    found = watched_run(STUDY, os.cpu_count() or 1)
+    yield Measurement("headline_study.wall", found.seconds, "s")
+    yield Measurement("headline_study.wall_per_answer", found.seconds / max(len(found.answer["answer"]), 1), "s")
+    yield Measurement("headline_study.driver_peak", found.driver_peak, "byte", LIMIT)
+    yield Measurement("headline_study.worker_peak", found.worker_peak, "byte", LIMIT)
+    yield Measurement("headline_study.largest_other_process_peak", found.other_peak, "byte", LIMIT)

@@ -5,13 +5,17 @@ Every field is an array that broadcasts with the layout it was computed from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.layout import Array
+
+if TYPE_CHECKING:
+    from model.energy import Energy
+    from model.memory import Memory
 
 
 class _Parts:
@@ -29,20 +33,36 @@ class _Parts:
         return np.asarray(reduce(np.add, self.parts().values()))
 
 
+def gathered(record: Any, index: Array) -> Any:
+    """A record of arrays with the places `index` of the last axis; what does not vary along it stays as it is."""
+
+    def along(values: Any) -> Any:
+        if is_dataclass(values):
+            return gathered(values, index)
+        values = np.asarray(values)
+        return values if values.ndim == 0 or values.shape[-1] == 1 else values.take(index, axis=-1)
+
+    return replace(record, **{f.name: along(getattr(record, f.name)) for f in fields(record)})
+
+
 @dataclass(frozen=True, slots=True)
 class TimeParts(_Parts):
-    """Seconds of one step on the critical path, by cause."""
+    """Seconds of one step on the critical path, by cause.
+
+    In the order of what they depend on, the fewest fields of a layout first: a sum over an open mesh is short then.
+    """
 
     compute: Any  # matmul, attention, vector kernels and recomputation of the busiest stage
     tensor: Any  # exposed tensor-parallel collectives
     context: Any  # exposed context-parallel exchange
     expert: Any  # exposed dispatch and combine
     host: Any  # launch floors and synchronisation
+    offload: Any  # transfers to and from the host's memory that no compute hides
+    fixed: Any  # per-step constant
     transfer: Any  # exposed stage-to-stage transfers
     bubble: Any  # pipeline idle time
-    data: Any  # exposed gradient and parameter traffic
     optimizer: Any
-    fixed: Any  # per-step constant
+    data: Any  # exposed gradient and parameter traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +72,9 @@ class MemoryParts(_Parts):
     weights: Any
     gradients: Any
     optimizer: Any
-    activations: Any
     logits: Any
     buffers: Any  # working buffers, gathered weights, communication
+    activations: Any
     base: Any  # context and kernels
 
 
@@ -74,21 +94,20 @@ class EnergyParts(_Parts):
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
-    """Cost of one step for every layout given."""
+    """Cost of one step for every layout given.
 
+    Every part has the shape of what it depends on, and broadcasts to the shape of the layouts.
+    """
+
+    step_time: Array  # seconds: the total of `time`, which many quantities need
     time: TimeParts
-    memory: MemoryParts
-    energy: EnergyParts
+    memory: Memory
+    energy: Energy
     tokens: Any  # tokens of a step
     model_flops: Any  # 6 N_active + causal attention, per step (for MFU only)
     peak_flops: Any  # of all ranks, in the workload's number format
     packages: Any
     violations: dict[str, Array]  # name -> excess in physical units, positive where broken
-
-    @property
-    def step_time(self) -> Array:
-        """Seconds."""
-        return self.time.total
 
     @property
     def tokens_per_second(self) -> Array:
@@ -113,7 +132,7 @@ class StepCost:
     @property
     def feasible(self) -> Array:
         """Where no violation is positive."""
-        ok = np.ones(np.shape(self.step_time), bool)
+        ok: Array = np.asarray(True)
         for excess in self.violations.values():
             ok = ok & (np.asarray(excess) <= 0)
-        return ok
+        return np.broadcast_to(ok, np.shape(self.step_time))

@@ -2,7 +2,9 @@
 
 ZeRO 0 all-reduces gradients; 1 scatters them and gathers the updated parameters, once a step; 2 scatters every
 microbatch; 3 (FSDP) also gathers the weights of every microbatch, forward and backward. Source: ZeRO, arXiv:1910.02054;
-Megatron-Core's distributed optimizer. Replicas of a dense weight: data x context; of an expert: tp cp dp / (ep etp).
+Megatron-Core's distributed optimizer. An offloaded optimizer updates in the host's memory: gradients go there, weights
+come back (ZeRO-Offload, arXiv:2101.06840). Replicas of a dense weight: data x context; of an expert:
+tp cp dp / (ep etp).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.collective import collective, place
-from model.layout import SCHEDULES, Layout
+from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout, has
 from model.stack import Stack
 from model.stages import mean_stage_weights
 from model.system import System
@@ -30,6 +32,7 @@ DATA_KEYS = (
     "expert_tensor_parallel",
     "zero_stage",
     "rank_order",
+    "offload",
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
@@ -50,10 +53,6 @@ class DataCost:
     all_gather_bytes: Any
     all_reduce_bytes: Any
     optimizer_hbm_bytes: Any
-
-    def take(self, index: Any, shape: tuple[int, ...]) -> DataCost:
-        """The rows `index` of every field, after broadcasting to `shape`."""
-        return DataCost(*(np.broadcast_to(getattr(self, name), shape)[index] for name in DataCost.__dataclass_fields__))
 
 
 def data_cost(system: System, stack: Stack, training: Training, layout: Layout) -> DataCost:
@@ -85,10 +84,17 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
         return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still)
-    optimizer = vector(system.chip, updated * _OPTIMIZER_BYTES, 12) + vector(system.chip, local * _NORM_BYTES, 6)
+    update, norm = vector(system.chip, updated * _OPTIMIZER_BYTES, 12), vector(system.chip, local * _NORM_BYTES, 6)
+    seconds, moved = update.seconds, update.hbm_bytes
+    if np.any(layout.offload) and system.host is not None:
+        away = has(layout.offload, "optimizer", OFFLOADS)
+        crossing = updated * (stack.gradient_bytes + stack.parameter_wire_bytes)
+        on_host = crossing / system.host.link_bandwidth + updated * _OPTIMIZER_BYTES / system.host.memory_bandwidth
+        on_host = on_host / system.host.achieved_fraction
+        seconds, moved = np.where(away, on_host, seconds), np.where(away, crossing, moved)
     return DataCost(
-        scatter.seconds, gather.seconds, reduce_.seconds, optimizer.seconds,
-        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, optimizer.hbm_bytes,
+        scatter.seconds, gather.seconds, reduce_.seconds, seconds + norm.seconds,
+        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, moved + norm.hbm_bytes,
     )  # fmt: skip
 
 
@@ -109,15 +115,19 @@ def exposed_seconds(
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
+    off = has(layout.overlap_off, "data", OVERLAPS) if np.any(layout.overlap_off) else None
     once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s)
     if stack.gradient_overlap > 0:
+        share = stack.gradient_overlap if off is None else np.where(off, 0.0, stack.gradient_overlap)
         behind = np.where(np.asarray(layout.schedule) == _INTERLEAVED, layout.pipeline_parallel, 1.0)
-        room = stack.gradient_overlap * np.minimum(m, behind) * stage_s
+        room = share * np.minimum(m, behind) * stage_s
         last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
         once = np.maximum(once - room, last_bucket)
+    if not np.any(zero >= 2):
+        return once
     each = m * (cost.reduce_scatter_s + np.where(zero >= 3, 2.0 * cost.all_gather_s, 0.0))
     each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
-    hidden = stack.fsdp_overlap * busy_s
+    hidden = (stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)) * busy_s
     slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
     each = np.maximum(each - hidden, _FSDP_NEVER_HIDDEN * each) + slowed
     return np.where(zero >= 2, each, once)

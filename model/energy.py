@@ -1,4 +1,4 @@
-"""Energy of a step by part, from the chips' work up to the building's meter.
+"""Energy of a step, from the chips' work up to the building's meter.
 
 Chips: idle power over the whole step, plus joules per FLOP, per HBM byte and per link byte; the mean of a chip is held
 to its board power by the sustained clock, so the dynamic part is clipped there. Everything beside the chips draws its
@@ -7,11 +7,13 @@ rated watts for the length of the step. Conversion losses and cooling multiply t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from model.cost import EnergyParts
+from model.layout import Array
 from model.system import System
 
 _NETWORK = ("switch", "optics", "nic")
@@ -23,35 +25,74 @@ def _watts_per_package(system: System, network: bool) -> float:
     )
 
 
-def energy(
-    system: System, seconds: Any, ranks: Any, matrix_joules: Any, hbm_bytes: Any, link_bytes: Any
-) -> EnergyParts:
-    """Joules of one step of the whole cluster.
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Joules of one step of the whole cluster. The total is a few passes over the layouts; its parts are many.
 
-    Parameters
-    ----------
-    matrix_joules, hbm_bytes, link_bytes : of all ranks together in one step
+    A million layouts are judged by their totals, and only those that are kept need `split`.
     """
-    power = system.chip.power
-    cap = system.chip.power_cap_w or power.board_w
-    idle = power.idle_w * ranks * seconds
-    hbm = hbm_bytes * power.joule_per_hbm_byte
-    link = link_bytes * power.joule_per_link_byte
-    dynamic = matrix_joules + hbm + link
-    held = np.minimum(1.0, (cap - power.idle_w) * ranks * seconds / np.maximum(dynamic, 1e-30))
-    packages = ranks * system.packages_per_rank
-    host = _watts_per_package(system, network=False) * packages * seconds
-    network = _watts_per_package(system, network=True) * packages * seconds
-    load = dynamic * held + idle + host + network
-    drawn = load / system.facility.conversion_efficiency
-    overhead = (1.0 + system.facility.cooling_fraction) * system.facility.pue - 1.0
-    return EnergyParts(
-        matrix=matrix_joules * held,
-        hbm=hbm * held,
-        link=link * held,
-        idle=idle,
-        host=host,
-        network=network,
-        conversion=drawn - load,
-        cooling=drawn * overhead,
-    )
+
+    system: System
+    seconds: Any
+    ranks: Any
+    matrix_joules: Any  # of the work on all microbatches by all ranks, as the two below
+    hbm_joules: Any
+    link_joules: Any
+    update_hbm_joules: Any = 0.0  # once a step: of the optimizer
+    update_link_joules: Any = 0.0  # and of data-parallel traffic
+
+    @property
+    def dynamic(self) -> Any:
+        """Joules of the work, were no cap in force."""
+        work = self.matrix_joules + self.hbm_joules + self.link_joules
+        return work + (self.update_hbm_joules + self.update_link_joules)
+
+    @property
+    def room(self) -> Any:
+        """Watts that the caps leave for work."""
+        power = self.system.chip.power
+        return ((self.system.chip.power_cap_w or power.board_w) - power.idle_w) * self.ranks
+
+    @property
+    def standing(self) -> Any:
+        """Watts that all equipment draws whatever the work: chips at rest, hosts, network."""
+        beside = _watts_per_package(self.system, network=False) + _watts_per_package(self.system, network=True)
+        return (self.system.chip.power.idle_w + beside * self.system.packages_per_rank) * self.ranks
+
+    @property
+    def meter(self) -> float:
+        """Joules at the building's meter for one of the load."""
+        facility = self.system.facility
+        return (1.0 + facility.cooling_fraction) * facility.pue / facility.conversion_efficiency
+
+    @property
+    def total(self) -> Array:
+        """Joules at the building's meter."""
+        load = np.minimum(self.dynamic, self.room * self.seconds) + self.standing * self.seconds
+        return np.asarray(load * self.meter)
+
+    @property
+    def split(self) -> EnergyParts:
+        """The parts of the total."""
+        system, packages = self.system, self.ranks * self.system.packages_per_rank
+        held = np.minimum(1.0, self.room * self.seconds / np.maximum(self.dynamic, 1e-30))
+        idle = system.chip.power.idle_w * self.ranks * self.seconds
+        host = _watts_per_package(system, network=False) * packages * self.seconds
+        network = _watts_per_package(system, network=True) * packages * self.seconds
+        load = self.dynamic * held + idle + host + network
+        drawn = load / system.facility.conversion_efficiency
+        overhead = (1.0 + system.facility.cooling_fraction) * system.facility.pue - 1.0
+        return EnergyParts(
+            matrix=self.matrix_joules * held,
+            hbm=(self.hbm_joules + self.update_hbm_joules) * held,
+            link=(self.link_joules + self.update_link_joules) * held,
+            idle=idle,
+            host=host,
+            network=network,
+            conversion=drawn - load,
+            cooling=drawn * overhead,
+        )
+
+    def parts(self) -> dict[str, Array]:
+        """Part name -> array."""
+        return self.split.parts()

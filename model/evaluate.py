@@ -6,17 +6,16 @@ gathered. A million layouts hold a few thousand distinct layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from model.cost import StepCost
+from model.cost import StepCost, gathered
 from model.data_parallel import DATA_KEYS, data_cost
 from model.layer import LAYER_KEYS
 from model.layout import Layout
 from model.stack import Stack
-from model.step import assemble, local_costs
+from model.step import assemble, judged, local_costs
 from model.system import System
 from model.workload import Training
 
@@ -37,27 +36,11 @@ def distinct(layout: Layout, names: tuple[str, ...]) -> tuple[Any, Any]:
     return first, place.reshape(key.shape)
 
 
-def evaluate_blocks(
-    system: System, stack: Stack, training: Training, layout: Layout, rows: int
-) -> Iterator[tuple[slice, StepCost]]:
-    """Cost of one step for a flat list of layouts, `rows` at a time: (which rows, their cost).
-
-    The partial costs are computed once for the whole list, the rest in blocks that stay in the processor's cache.
-    """
-    layout = layout.flat()
-    first, place = distinct(layout, LAYER_KEYS)
-    local = local_costs(system, stack, training, layout.take(first))
-    first_data, place_data = distinct(layout, DATA_KEYS)
-    data = data_cost(system, stack, training, layout.take(first_data))
-    for start in range(0, layout.shape[0], rows):
-        part = slice(start, min(start + rows, layout.shape[0]))
-        yield part, assemble(
-            system, stack, training, layout.take(part),
-            local.take(place[part], first.shape), data.take(place_data[part], first_data.shape),
-        )  # fmt: skip
-
-
 def evaluate_training(system: System, stack: Stack, training: Training, layout: Layout) -> StepCost:
     """Cost of one step for a flat list of layouts, as `training_step` gives it."""
-    rows = max(int(np.prod(layout.shape)), 1)
-    return next(cost for _, cost in evaluate_blocks(system, stack, training, layout, rows))
+    layout = layout.flat()
+    first, place = distinct(layout, LAYER_KEYS)
+    local = gathered(local_costs(system, stack, training, layout.take(first)), place)
+    first, place = distinct(layout, DATA_KEYS)
+    data = gathered(data_cost(system, stack, training, layout.take(first)), place)
+    return judged(training, layout, assemble(system, stack, training, layout, local, data))

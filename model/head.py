@@ -32,10 +32,6 @@ class EndCost:
     hbm_bytes: Any
     boundary_gather_s: Any  # tensor-parallel all-gather of a stage's input, where stages exchange 1/tp of it
 
-    def take(self, index: Any, shape: tuple[int, ...]) -> EndCost:
-        """The rows `index` of every field, after broadcasting to `shape`."""
-        return EndCost(*(np.broadcast_to(getattr(self, name), shape)[index] for name in EndCost.__dataclass_fields__))
-
 
 def end_cost(system: System, stack: Stack, training: Training, layout: Layout, layer: LayerCost) -> EndCost:
     """Embedding, head, loss and MTP modules; `layer` is the cost of the layer that an MTP module repeats.

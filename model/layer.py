@@ -8,7 +8,7 @@ chip's `communication_slowdown` for the time that it shares (cost of the copy ke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from model.chip import without_cores
 from model.collective import all_to_all, collective, place
 from model.dispatch import dispatch_and_combine
-from model.layout import RECOMPUTE_MODULES, Layout
+from model.layout import OVERLAPS, RECOMPUTE_MODULES, Layout, has
 from model.modules import Module, Rank, Shard, attention, feed_forward, mixture, norms_and_residuals
 from model.stack import Stack
 from model.system import System
@@ -33,6 +33,7 @@ LAYER_KEYS = (
     "sequence_parallel",
     "recompute",
     "context_exchange",
+    "overlap_off",
 )
 _HIDING_SHARE = 0.8  # of the backward matmuls beside which regathers and reduce-scatters run
 _EAGER_FORWARD = 0.4  # forward share of the host's launch time of a layer
@@ -57,10 +58,6 @@ class LayerCost:
     hbm_bytes: Any
     link_bytes: Any
 
-    def take(self, index: Any, shape: tuple[int, ...]) -> LayerCost:
-        """The rows `index` of every field, after broadcasting to `shape`."""
-        return LayerCost(*(np.broadcast_to(getattr(self, f.name), shape)[index] for f in fields(self)))
-
 
 @dataclass(frozen=True, slots=True)
 class _Exposed:
@@ -78,6 +75,11 @@ def _bit(layout: Layout, *names: str) -> Any:
     """1.0 where any of the named modules is recomputed."""
     mask = sum(1 << RECOMPUTE_MODULES.index(name) for name in names)
     return np.where(np.asarray(layout.recompute) & mask, 1.0, 0.0)
+
+
+def _offered(layout: Layout, kind: str, share: float) -> Any:
+    """The share of a kind of traffic that the stack hides, 0 where a layout does without."""
+    return share if not np.any(layout.overlap_off) else np.where(has(layout.overlap_off, kind, OVERLAPS), 0.0, share)
 
 
 def _tensor_traffic(
@@ -98,7 +100,8 @@ def _tensor_traffic(
     behind = stack.all_reduce_backward_overlap
     beside = np.where(sequence, gather.seconds + scatter.seconds, reduce_.seconds if behind else 0.0) * pairs
     open_ = np.where(sequence, gather.seconds, 0.0 if behind else reduce_.seconds) * pairs
-    slow, hidden_share = system.chip.calibration.communication_slowdown, stack.tensor_overlap
+    slow = system.chip.calibration.communication_slowdown
+    hidden_share = _offered(layout, "tensor", stack.tensor_overlap)
     sent = np.where(sequence, gather.link_bytes + scatter.link_bytes, reduce_.link_bytes) * pairs
     sent_back = np.where(sequence, 2.0 * gather.link_bytes + scatter.link_bytes, reduce_.link_bytes) * pairs
     if not stack.tensor_backward_overlap:
@@ -142,9 +145,10 @@ def _context_traffic(
     )
 
 
-def _expert_traffic(stack: Stack, slowdown: float, forward: Traffic, backward: Traffic) -> _Exposed:
+def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traffic, backward: Traffic) -> _Exposed:
     """Dispatch and combine; the hidden share slows the compute that it runs beside."""
-    kept = 1.0 - stack.expert_overlap + stack.expert_overlap * slowdown
+    hidden = _offered(layout, "expert", stack.expert_overlap)
+    kept = 1.0 - hidden + hidden * slowdown
     return _Exposed(
         forward.seconds * kept,
         backward.seconds * kept,
@@ -190,7 +194,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     expert = _Exposed()
     if mixture_layer:
         sent = dispatch_and_combine(system, stack, model, shard, training.expert_imbalance)
-        expert = _expert_traffic(stack, chip.calibration.communication_slowdown, *sent)
+        expert = _expert_traffic(stack, layout, chip.calibration.communication_slowdown, *sent)
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))

@@ -26,27 +26,45 @@ RECOMPUTE_MODULES = (
     "experts",  # the routed experts with their permutes
     "shared_experts",
 )
+# What a layout may switch off of its software stack's overlaps of traffic with compute, one bit each.
+OVERLAPS = ("tensor", "expert", "data")
+# What a layout may keep in the host's memory, one bit each.
+OFFLOADS = ("optimizer", "activations")
 SCHEDULES = ("1f1b", "gpipe", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe")
 CONTEXT_EXCHANGES = ("ring", "all_to_all")
 RANK_ORDERS = ("tp-cp-dp-pp", "tp-cp-pp-dp")
 
 
-def recompute_code(modules: Iterable[str]) -> int:
-    """Bit mask of the named recompute modules; "none" is 0. Raises KeyError-like ValueError for an unknown one."""
-    code = 0
-    for module in modules:
-        if module == "none":
+def mask_of(words: Iterable[str], known: tuple[str, ...], what: str) -> int:
+    """Bit mask of the named ones of `known`; "none" is 0. Raises ValueError for an unknown name."""
+    mask = 0
+    for word in words:
+        if word == "none":
             continue
-        if module not in RECOMPUTE_MODULES:
-            raise ValueError(f"unknown recompute module {module!r}; known: none, {', '.join(RECOMPUTE_MODULES)}")
-        code |= 1 << RECOMPUTE_MODULES.index(module)
-    return code
+        if word not in known:
+            raise ValueError(f"unknown {what} {word!r}; known: none, {', '.join(known)}")
+        mask |= 1 << known.index(word)
+    return mask
+
+
+def mask_text(mask: int, known: tuple[str, ...]) -> str:
+    """Text of a bit mask, as in "core_attention+norm"; 0 is "none"."""
+    return "+".join(name for bit, name in enumerate(known) if mask >> bit & 1) or "none"
+
+
+def has(mask: Any, name: str, known: tuple[str, ...]) -> Any:
+    """Where a mask names one of `known`."""
+    return (np.asarray(mask) >> known.index(name)) & 1 == 1
+
+
+def recompute_code(modules: Iterable[str]) -> int:
+    """Bit mask of the named recompute modules; "none" is 0. Raises ValueError for an unknown one."""
+    return mask_of(modules, RECOMPUTE_MODULES, "recompute module")
 
 
 def recompute_names(code: int) -> str:
     """Text of a recompute mask, as in "core_attention+norm"; 0 is "none"."""
-    names = [name for bit, name in enumerate(RECOMPUTE_MODULES) if code >> bit & 1]
-    return "+".join(names) or "none"
+    return mask_text(code, RECOMPUTE_MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,8 @@ class Layout:
     schedule: Any = 0  # index into SCHEDULES
     context_exchange: Any = 0  # index into CONTEXT_EXCHANGES
     rank_order: Any = 0  # index into RANK_ORDERS, innermost first
+    overlap_off: Any = 0  # bit mask of OVERLAPS that the software stack offers and this layout does without
+    offload: Any = 0  # bit mask of OFFLOADS
 
     @property
     def ranks(self) -> Array:
@@ -133,4 +153,6 @@ SHORT: Mapping[str, str] = {
     "schedule": "schedule",
     "context_exchange": "cp_exchange",
     "rank_order": "rank_order",
+    "overlap_off": "overlap_off",
+    "offload": "offload",
 }

@@ -2,11 +2,13 @@
 
 States per weight element: weights, gradients and optimizer state, each divided over the replicas from ZeRO stage 3, 2
 and 1 on (arXiv:1910.02054): 18 bytes in mixed precision with fp32 gradients, 6 + 12/n with a sharded optimizer.
-Activations: what the layers save (model/modules.py), times the microbatches in flight (model/pipeline.py).
+Activations: what the layers save (model/modules.py), times the microbatches in flight (model/pipeline.py). Offloaded
+state lies in the host's memory; of offloaded activations two layers' stay, one at work and one on its way.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from model.cost import MemoryParts
 from model.head import EndCost
 from model.layer import LayerCost
-from model.layout import Layout
+from model.layout import OFFLOADS, Array, Layout, has
 from model.pipeline import in_flight, weight_copies
 from model.stack import Stack
 from model.stages import Stage, StageWeights, split, stage_weights
@@ -56,10 +58,46 @@ def _buffers(training: Training, layout: Layout, stage: Stage, weights: StageWei
     return working + np.where(np.asarray(layout.zero_stage) >= 3, gathered, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes on the fullest rank of every layout: the parts of a rank of the first, the second and the last stage.
+
+    The total is a maximum of sums; which of the three it is, and its parts, only those layouts need that are kept.
+    """
+
+    stages: tuple[tuple[Any, ...], ...]  # parts of each, in the order of MemoryParts
+    base: float
+    host_bytes: Any  # in the host's memory
+
+    @property
+    def _sums(self) -> list[Any]:
+        return [sum(parts[1:], parts[0]) for parts in self.stages]
+
+    @property
+    def total(self) -> Array:
+        """Bytes."""
+        first, second, last = self._sums
+        return np.asarray(np.maximum(np.maximum(first, second), last) + self.base)
+
+    @property
+    def split(self) -> MemoryParts:
+        """The parts of the total."""
+        most, fullest = self._sums[0], self.stages[0]
+        for used, parts in zip(self._sums[1:], self.stages[1:], strict=True):
+            more = used > most
+            fullest = tuple(np.where(more, new, old) for new, old in zip(parts, fullest, strict=True))
+            most = np.maximum(used, most)
+        return MemoryParts(*(*fullest, self.base))
+
+    def parts(self) -> dict[str, Array]:
+        """Part name -> array."""
+        return self.split.parts()
+
+
 def memory(
     stack: Stack, training: Training, layout: Layout, dense: LayerCost, mixture: LayerCost, ends: EndCost
-) -> MemoryParts:
-    """Bytes by part on the fullest rank of every layout.
+) -> Memory:
+    """Bytes on the fullest rank of every layout, and in its host's memory.
 
     The first stage holds the embedding and the most microbatches, the last one the head; in between, the second stage
     holds the most microbatches, and all of its layers may be mixtures.
@@ -71,22 +109,23 @@ def memory(
     extra = float(model.mtp_layers) * (mixture if model.experts else dense).saved_bytes
     single = p <= 1
     places = (0.0 * p, np.minimum(1.0, p - 1.0), p - 1.0)
-    candidates = []
+    candidates: list[tuple[Any, ...]] = []
+    away: Any = 0.0
     for stage, weights, at in zip(
         (stages.first, stages.middle, stages.last), stage_weights(model, layout, stages), places, strict=True
     ):
         ending = at >= p - 1.0  # the last stage, or the only one
         flying = in_flight(layout.schedule, p, np.asarray(layout.virtual_stages, float), layout.microbatches, at)
         saved = stage.of(dense.saved_bytes, mixture.saved_bytes) + np.where(ending, extra, 0.0)
-        parts = (
-            *_states(stack, layout, weights, training.frozen_weights),
-            saved * np.where(single, 1.0, flying),
-            np.where(ending, logits, 0.0),
-            _buffers(training, layout, stage, weights),
-        )
-        candidates.append(parts)
-    fullest = candidates[0]
-    for parts in candidates[1:]:
-        more = sum(parts[1:], parts[0]) > sum(fullest[1:], fullest[0])
-        fullest = tuple(np.where(more, new, old) for new, old in zip(parts, fullest, strict=True))
-    return MemoryParts(*fullest, stack.base_bytes)
+        held, gradients, optimizer = _states(stack, layout, weights, training.frozen_weights)
+        activations = saved * np.where(single, 1.0, flying)
+        if np.any(layout.offload):
+            kept = np.minimum(activations, 2.0 * np.maximum(dense.saved_bytes, mixture.saved_bytes))
+            kept = np.where(has(layout.offload, "activations", OFFLOADS), kept, activations)
+            state = np.where(has(layout.offload, "optimizer", OFFLOADS), 0.0, optimizer)
+            left = activations - kept + optimizer - state
+            away = np.maximum(away, left)
+            activations, optimizer = kept, state
+        parts = (held, gradients, optimizer, np.where(ending, logits, 0.0), _buffers(training, layout, stage, weights))
+        candidates.append((*parts, activations))
+    return Memory(tuple(candidates), stack.base_bytes, away)

@@ -10,7 +10,7 @@ of 1F1B is the other stages' time once, sum_i(tau_i) - max_i(tau_i). Source: arX
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +19,14 @@ from model.architecture import Architecture
 from model.attention import mean_keys
 from model.chip import FORMATS
 from model.collective import transfer
-from model.cost import MemoryParts, StepCost, TimeParts
+from model.cost import StepCost, TimeParts
 from model.data_parallel import DataCost, bytes_sent, data_cost, exposed_seconds
-from model.energy import energy
+from model.energy import Energy
 from model.head import EndCost, end_cost
 from model.layer import LayerCost, layer_cost
-from model.layout import Layout
+from model.layout import OFFLOADS, Layout, has
 from model.legality import violations
-from model.memory import memory
+from model.memory import Memory, memory
 from model.pipeline import PipelineTimes, bubble_seconds
 from model.stack import Stack
 from model.stages import Stage, split
@@ -41,10 +41,6 @@ class LocalCosts:
     dense: LayerCost
     mixture: LayerCost
     ends: EndCost
-
-    def take(self, index: Any, shape: tuple[int, ...]) -> LocalCosts:
-        """The rows `index`, after broadcasting to `shape`."""
-        return LocalCosts(self.dense.take(index, shape), self.mixture.take(index, shape), self.ends.take(index, shape))
 
 
 def local_costs(system: System, stack: Stack, training: Training, layout: Layout) -> LocalCosts:
@@ -65,11 +61,12 @@ class _Slowest:
     expert: Any
     host: Any
     whole_s: Any  # all stages together, ends included
+    offload: Any = 0.0
 
     @property
     def total(self) -> Any:
         """Seconds of the slowest stage."""
-        return self.compute + self.tensor + self.context + self.expert + self.host
+        return self.compute + self.tensor + self.context + self.expert + self.host + self.offload
 
 
 def _paced(stage: Stage, local: LocalCosts, ends_s: Any, share: Any, whole_s: Any) -> _Slowest:
@@ -131,6 +128,31 @@ def _transfer_seconds(system: System, stack: Stack, training: Training, layout: 
     return np.where(np.asarray(layout.pipeline_parallel) > 1, seconds + stack.transfer_sync_s, 0.0)
 
 
+def _offloaded(
+    system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
+) -> _Slowest:
+    """The slowest stage, and the whole, with what stages wait for activations on their way to the host and back.
+
+    They leave beside the forward, `share` of a stage's time, and return beside the backward. Source: activation
+    offloading as in Calculon, Isaev et al., SC 2023 (doi:10.1145/3581784.3607102).
+    """
+    if system.host is None or not np.any(layout.offload):
+        return slowest
+    p = np.asarray(layout.pipeline_parallel, float)
+    saved = whole.of(local.dense.saved_bytes, local.mixture.saved_bytes) / p
+    seconds = saved / (system.host.link_bandwidth * system.host.achieved_fraction)
+    away = has(layout.offload, "activations", OFFLOADS)
+
+    def wait(stage_s: Any) -> Any:
+        beside = np.maximum(seconds - share * stage_s, 0.0) + np.maximum(seconds - (1.0 - share) * stage_s, 0.0)
+        return np.where(away, beside, 0.0)
+
+    others = np.maximum(slowest.whole_s - slowest.total, 0.0)
+    waits = wait(slowest.total)
+    waits_elsewhere = (p - 1.0) * wait(others / np.maximum(p - 1.0, 1.0))
+    return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
+
+
 def _times(
     system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
 ) -> TimeParts:
@@ -145,12 +167,14 @@ def _times(
     transfers = 2.0 * v * boundary
     dense, mixture = local.dense, local.mixture
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
+    forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
+    slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
     pipeline = PipelineTimes(
         stages=p,
         chunks=v,
         microbatches=m,
         stage_s=slowest.total,
-        forward_share=whole.of(dense.forward_joules, mixture.forward_joules) / executed,
+        forward_share=forward_share,
         weight_share=whole.of(dense.weight_joules, mixture.weight_joules) / executed,
         other_stages_s=np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * transfers,
     )
@@ -162,6 +186,7 @@ def _times(
         context=m * slowest.context,
         expert=m * slowest.expert,
         host=m * slowest.host,
+        offload=m * slowest.offload,
         transfer=m * transfers,
         bubble=bubble_seconds(layout.schedule, pipeline),
         data=exposed,
@@ -186,36 +211,41 @@ def model_flops_per_token(model: Architecture, sequence: float) -> float:
 def assemble(
     system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
 ) -> StepCost:
-    """The step's cost from its parts."""
+    """The step's cost from its parts. Of what a layout may break it judges memory alone; `judged` adds legality."""
     model = training.architecture
     time = _times(system, stack, training, layout, local, data)
     used = memory(stack, training, layout, local.dense, local.mixture, local.ends)
-    seconds = time.total
-    ranks = layout.ranks
+    seconds, ranks = time.total, layout.ranks
     whole = Stage(float(model.dense_layers), float(model.moe_layers))
     replicas = np.asarray(layout.tensor_parallel) * layout.context_parallel * layout.data_parallel
     passes = layout.microbatches * replicas
-    matrix = (whole.of(local.dense.matrix_joules, local.mixture.matrix_joules) + local.ends.matrix_joules) * passes
-    moved = (whole.of(local.dense.hbm_bytes, local.mixture.hbm_bytes) + local.ends.hbm_bytes) * passes
-    sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes) * passes
-    moved = moved + data.optimizer_hbm_bytes * ranks
-    sent = sent + bytes_sent(layout, data) * ranks
+    matrix = whole.of(local.dense.matrix_joules, local.mixture.matrix_joules) + local.ends.matrix_joules
+    moved = whole.of(local.dense.hbm_bytes, local.mixture.hbm_bytes) + local.ends.hbm_bytes
+    sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes)
+    per_byte, per_link_byte = system.chip.power.joule_per_hbm_byte, system.chip.power.joule_per_link_byte
     tokens = np.asarray(layout.global_batch, float) * training.sequence
     return StepCost(
+        step_time=seconds,
         time=time,
         memory=used,
-        energy=energy(system, seconds, ranks, matrix, moved, sent),
+        energy=Energy(
+            system, seconds, ranks, matrix * passes, moved * passes * per_byte, sent * passes * per_link_byte,
+            data.optimizer_hbm_bytes * ranks * per_byte, bytes_sent(layout, data) * ranks * per_link_byte,
+        ),
         tokens=tokens,
         model_flops=tokens * model_flops_per_token(model, training.sequence),
         peak_flops=ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan),
         packages=ranks * system.packages_per_rank,
-        violations=violations(training, layout) | {"hbm_bytes": _over(system, stack, used)},
-    )
+        violations=_over(system, stack, used),
+    )  # fmt: skip
 
 
-def _over(system: System, stack: Stack, used: MemoryParts) -> Any:
-    """Bytes over the share of HBM that may be planned; negative: bytes left."""
-    return used.total - stack.usable_memory * system.chip.hbm_bytes
+def _over(system: System, stack: Stack, used: Memory) -> dict[str, Any]:
+    """Bytes over the share of HBM that may be planned, and over the host's memory; negative: bytes left."""
+    return {
+        "hbm_bytes": used.total - stack.usable_memory * system.chip.hbm_bytes,
+        "host_bytes": np.asarray(used.host_bytes - (system.host.memory_bytes if system.host else 0.0)),
+    }
 
 
 def training_step(system: System, stack: Stack, training: Training, layout: Layout) -> StepCost:
@@ -225,4 +255,9 @@ def training_step(system: System, stack: Stack, training: Training, layout: Layo
     """
     local = local_costs(system, stack, training, layout)
     data = data_cost(system, stack, training, layout)
-    return assemble(system, stack, training, layout, local, data)
+    return judged(training, layout, assemble(system, stack, training, layout, local, data))
+
+
+def judged(training: Training, layout: Layout, cost: StepCost) -> StepCost:
+    """The cost with the rules of legality that its layouts break."""
+    return replace(cost, violations=violations(training, layout) | cost.violations)

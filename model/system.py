@@ -36,6 +36,16 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """A rank's share of the host that it is plugged into: where optimizer state and activations may be kept."""
+
+    link_bandwidth: float  # peak bytes/s between the rank and its host, one direction
+    memory_bandwidth: float  # peak bytes/s
+    memory_bytes: float
+    achieved_fraction: float  # of both bandwidths
+
+
+@dataclass(frozen=True, slots=True)
 class PowerPart:
     """Equipment beside the chips: `count` pieces for every `per_packages` packages."""
 
@@ -65,6 +75,7 @@ class System:
     parts: tuple[PowerPart, ...]
     facility: Facility
     unit_packages: int  # packages of one node or supernode
+    host: Host | None = None  # unknown: nothing can be offloaded
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,7 @@ def load(*runs: str | Path) -> DataFrame:
     Parameters
     ----------
     runs
-        Run folders, or patterns of them such as "runs/*".
+        Run folders, or patterns of them such as "runs/*": paths or URLs.
 
     Returns
     -------
@@ -28,23 +28,8 @@ def load(*runs: str | Path) -> DataFrame:
     Raises
     ------
     InputError
-        Where a pattern matches no run.
+        Where a pattern matches no run, or a part cannot be read.
     """
-    from pathlib import Path
+    from sweep import store
 
-    import pandas
-    import pyarrow.parquet as pq
-
-    from sweep.errors import problem
-    from sweep.store import find_run, parts_of
-
-    tables = []
-    for pattern in runs:
-        path = Path(pattern)
-        folders = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
-        if not folders:
-            raise problem("load", str(pattern), "matches no run", None, "give folders such as runs/<study>-<hash>")
-        for folder in folders:
-            run = find_run(folder)
-            tables += [pq.read_table(part).to_pandas().assign(run=run.name) for part in parts_of(run)]
-    return pandas.concat(tables, ignore_index=True) if tables else pandas.DataFrame()
+    return store.load(*runs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sweep.columns import LIMIT_COLUMNS, QUANTITIES
 from sweep.study import Study
 
 Row = dict[str, Any]
+NEAR = 0.01  # share of the best that counts as near it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +46,50 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
     rows: list[Row] = []
     failed: list[Row] = []
     ends: dict[tuple[Any, ...], dict[str, Row]] = {}
-    sampled: dict[tuple[Any, ...], Row] = {}
+    sampled: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for case in cases:
         best = outcomes[case.index]["best"]
         if case.corner != "nominal" and case.method == "exact":
             ends.setdefault(_key(case), {})[case.corner] = best or {}
         elif case.method == "optuna" and len(study.search.methods) > 1:
-            sampled[_key(case)] = best or {}
+            if case.corner == "nominal":
+                sampled[_key(case)] = outcomes[case.index]
         elif case.corner == "nominal" and best is None:
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
-            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best))  # null where the study sets no limit
+            # null where the study sets no limit
+            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best) | {"proof": _proof(study, outcomes[case.index])})
     by_key = {_key(case): case for case in cases}
     for row in rows:
         key = _key(by_key_of(by_key, row))
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
     _add_equal(study, rows)
-    return Answer(rows, failed, _remarks(study, rows))
+    return Answer(rows, failed, (*_remarks(study, rows), *_proven(study, cases, outcomes)))
+
+
+def _proof(study: Study, outcome: Mapping[str, Any]) -> Row:
+    """Why no layout of the case is better: how many were looked at, and what the rest could have reached at best."""
+    sign, bound = QUANTITIES[study.search.objective].sign, outcome.get("bound")
+    return {
+        "layouts": outcome["layouts"],
+        "evaluated": outcome["evaluated"],
+        "pruned": outcome.get("pruned", {}),
+        "pruned_at_best": None if bound is None else sign * bound,
+    }
+
+
+def _proven(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    """How the best layouts of all cases are known to be the best."""
+    exact = [outcomes[case.index] for case in cases if case.method == "exact"]
+    layouts, evaluated = (sum(outcome[name] for outcome in exact) for name in ("layouts", "evaluated"))
+    cut: dict[str, int] = {}
+    for outcome in exact:
+        for rule, count in outcome.get("pruned", {}).items():
+            cut[rule] = cut.get(rule, 0) + count
+    if cut:
+        shares = ", ".join(f"{count / layouts:.1%} by the {rule}" for rule, count in sorted(cut.items()))
+        yield f"Proven: of {layouts:,} legal layouts {evaluated:,} were evaluated; bounds exclude the rest: {shares}."
 
 
 def _key(case: Case) -> tuple[Any, ...]:
@@ -117,13 +144,17 @@ def _add_band(study: Study, row: Row, ends: Mapping[str, Row]) -> None:
             row[f"{study.search.objective}_{corner}"] = ends[corner].get(study.search.objective)
 
 
-def _add_gap(study: Study, row: Row, sampled: Row | None) -> None:
-    """What sampling the layouts lost against searching them all."""
-    if sampled is None:
+def _add_gap(study: Study, row: Row, outcome: Mapping[str, Any] | None) -> None:
+    """What sampling the layouts lost against searching them all, and how soon it was near."""
+    if outcome is None:
         return
     name = study.search.objective
+    sampled = outcome["best"] or {}
     row["sampled"] = sampled.get(name)
     row["sampled_gap"] = None if not sampled else abs(sampled[name] / row[name] - 1.0)
+    row["sampled_trials"] = outcome["evaluated"]  # every trial is a layout of its own
+    near = (trial + 1 for trial, value in outcome["improvements"] if abs(value / row[name] - 1.0) <= NEAR)
+    row["sampled_trials_to_1pct"] = next(near, None)
 
 
 # -------------------------------------------------------------------------------------------- equal throughput

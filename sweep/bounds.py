@@ -1,67 +1,193 @@
-"""Lower bounds of the grid points of a space, so that most layouts need not be looked at for the best to be proven.
+r"""Lower bounds of what layouts cost, so that most need not be looked at for the best to be proven.
 
-Both bounds are the cost model's own numbers at the most favourable options, so they hold by its monotony and need no
-second model: full recomputation and sequence parallelism never need more memory; recomputation never saves time; ZeRO
-and the order of the ranks move only the parts that the bound of time leaves out. A test searches spaces with and
-without pruning and compares the rows.
+Both levels of a space have bounds. Of a *node*, before its pipelines are listed:
+
+.. math::
+    T \ge \frac{m}{p} \, \tau + f = \frac{B \, t \, c}{b \, N} \, \tau + f, \qquad
+    D \ge \frac{B}{b} \, t \, c \, d
+
+tau: seconds of the whole model for one microbatch without recomputation, at the fastest options; m microbatches pass p
+stages, and the slowest of them takes at least the mean tau / p, so the degree of the pipeline cancels; f: the fixed
+time of a step; d: joules of a microbatch on a rank. Of a *point*, the cost model's own step without recomputation, at
+the fastest options, without the parts that the other options move (data-parallel traffic, optimizer, waiting for
+offloads, transfers through a bubble); and its own memory at the leanest options.
+
+The bounds hold by the model's monotony and need no second model: recomputation never saves time or energy and never
+needs memory; ZeRO, the order of the ranks and offloading move only the parts that are left out. Energy follows from
+both: the meter's factor times (min(D, cap T) + standing watts T) rises with T and with D. docs/search.md has the
+proofs; tests compare every bound with the layouts it is for, and searches with and without pruning.
 """
 
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from model.cost import StepCost
-from model.evaluate import evaluate_training
+from model.chip import FORMATS
+from model.cost import StepCost, gathered
+from model.data_parallel import DataCost
+from model.energy import Energy
 from model.layout import RECOMPUTE_MODULES, Array
+from model.memory import memory
+from model.step import LocalCosts, assemble, model_flops_per_token
 from sweep.cases import Records
+from sweep.evaluation import chosen_of, layer_costs, places
+from sweep.options import OPTION_FIELDS
+from sweep.space import Listing
 
-_FULL = 1 << RECOMPUTE_MODULES.index("full")
 _ROUNDING = 1.0 - 1e-9  # parts are summed in another order than in the step itself
-# Neighbouring points share their layers, which are most of the work here, so more points at once pay off.
-_BLOCK = 1 << 16
+_FASTEST = ("sequence_parallel", "context_exchange", "overlap_off")
+_FULL = 1 << RECOMPUTE_MODULES.index("full")
+_EXTREMES = [0, _FULL]
+_RECOMPUTE = OPTION_FIELDS.index("recompute")
+_NO_TRAFFIC = DataCost(*(np.zeros(1) for _ in fields(DataCost)))
 
 
-def memory_floor(records: Records, points: Array, zero_stages: tuple[int, ...]) -> Array:
-    """Bytes that every layout of a grid point needs at least."""
-    least = np.full(points.shape, np.inf)
-    single = records.space.points["pipeline_parallel"][points] == 1
-    below_two = [stage for stage in zero_stages if stage < 2]
-    for zero in {*below_two[-1:], *(stage for stage in zero_stages if stage >= 2)}:
-        allowed = np.flatnonzero(single) if zero >= 2 else np.arange(len(points))
-        for start in range(0, len(allowed), _BLOCK):
-            some = allowed[start : start + _BLOCK]
-            cost = _cost(records, points[some], sequence_parallel=1, recompute=_FULL, zero_stage=zero)
-            least[some] = np.minimum(least[some], cost.memory.total)
-    return np.asarray(least * _ROUNDING)
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """What every layout of a node or a point takes at least."""
+
+    seconds: Array
+    joules: Array
+    bytes: Array
+
+    def take(self, index: Array) -> Floors:
+        """Some of the rows."""
+        return Floors(self.seconds[index], self.joules[index], self.bytes[index])
 
 
-def time_floor(records: Records, points: Array) -> Array:
-    """Seconds that a step of every layout of a grid point takes at least."""
-    least = np.full(points.shape, np.inf)
-    split = records.space.points["tensor_parallel"][points] > 1
-    rings = records.space.points["context_parallel"][points] > 1
-    for sequence_parallel, exchange in product((0, 1), (0, 1)):
-        touched = np.flatnonzero((split | (sequence_parallel == 0)) & (rings | (exchange == 0)))
-        for start in range(0, len(touched), _BLOCK):
-            some = touched[start : start + _BLOCK]
-            cost = _cost(records, points[some], sequence_parallel=sequence_parallel, context_exchange=exchange)
-            least[some] = np.minimum(least[some], _unavoidable(cost, records, points[some]))
-    return np.asarray(least * _ROUNDING)
+def _at_values(known: Records, **values: list[int]) -> Records:
+    """The records with other values on offer along some option axes, legal or not."""
+    offered = dict(zip(OPTION_FIELDS, known.space.values, strict=True))
+    offered |= {name: np.array(some, np.int64) for name, some in values.items()}
+    return replace(known, space=replace(known.space, values=tuple(offered.values())))
 
 
-def _cost(records: Records, points: Array, **options: int) -> StepCost:
-    layout = records.space.point_layouts(points, **options)
-    return evaluate_training(records.system, records.stack, records.training, layout)
+def _least(values: Array, size: int) -> Array:
+    """Minimum over all axes but the last."""
+    values = np.asarray(values)
+    lowest = values.min(axis=tuple(range(values.ndim - 1))) if values.ndim > 1 else values
+    return np.broadcast_to(lowest, (size,))
 
 
-def _unavoidable(cost: StepCost, records: Records, points: Array) -> Array:
-    """The parts of a step that do not depend on ZeRO and on the order of the ranks."""
-    time, degrees = cost.time, {name: values[points] for name, values in records.space.points.items()}
-    stages, chunks = degrees["pipeline_parallel"], degrees["virtual_stages"]
+def floor_costs(known: Records, nodes: Array) -> LocalCosts:
+    """Layer costs that bounds rest on: without recomputation and with all of it, at the fastest options."""
+    extremes = _at_values(known, recompute=_EXTREMES)
+    return layer_costs(extremes, nodes, places(extremes, ("recompute", *_FASTEST)))
+
+
+def _plain(local: LocalCosts) -> LocalCosts:
+    """The costs without recomputation."""
+    plain: LocalCosts = chosen_of(local, _RECOMPUTE, slice(0, 1))
+    return plain
+
+
+def node_floors(known: Records, nodes: Array, costs: LocalCosts) -> Floors:
+    """Bounds of nodes with these `floor_costs`."""
+    local = _plain(costs)
+    passes = _passes(known, nodes)
+    seconds = _least(_microbatch_seconds(known, local), len(nodes)) * passes / known.space.problem.ranks
+    seconds = (seconds + known.stack.step_fixed_s) * _ROUNDING
+    joules = _least(_microbatch_joules(known, local), len(nodes)) * passes
+    return Floors(seconds, _metered(known, seconds, joules), np.zeros(len(nodes)))
+
+
+def _microbatch_seconds(known: Records, local: LocalCosts) -> Array:
+    """Forward and backward of the whole model for one microbatch."""
+    model, ends = known.training.architecture, local.ends
+    layers = model.dense_layers * (local.dense.forward_s + local.dense.backward_s)
+    layers = layers + model.moe_layers * (local.mixture.forward_s + local.mixture.backward_s)
+    return np.asarray(layers + ends.embedding_s + ends.head_forward_s + ends.head_backward_s)
+
+
+def _microbatch_joules(known: Records, local: LocalCosts) -> Array:
+    """Joules of the work of one microbatch on one rank."""
+    model, power = known.training.architecture, known.system.chip.power
+    total = local.ends.matrix_joules + local.ends.hbm_bytes * power.joule_per_hbm_byte
+    for count, layer in ((model.dense_layers, local.dense), (model.moe_layers, local.mixture)):
+        moved = layer.hbm_bytes * power.joule_per_hbm_byte + layer.link_bytes * power.joule_per_link_byte
+        total = total + count * (layer.matrix_joules + moved)
+    return np.asarray(total)
+
+
+def _metered(known: Records, seconds: Array, joules: Array) -> Array:
+    """Least joules at the meter of steps that take this long and do this work at least."""
+    ranks = known.space.problem.ranks
+    return np.asarray(Energy(known.system, seconds, ranks, joules, 0.0, 0.0).total * _ROUNDING)
+
+
+def point_floors(known: Records, listing: Listing, costs: LocalCosts) -> Floors:
+    """Bounds of the points of a listing, whose nodes have these `floor_costs`."""
+    node = listing.node[listing.stage]
+    fastest = _at_values(known, recompute=[0], offload=[0], zero_stage=[0], rank_order=[0])
+    layout = fastest.space.open_layout(listing.degrees(), places(fastest, OPTION_FIELDS))
+    local = gathered(_plain(costs), node)
+    cost = assemble(known.system, known.stack, known.training, layout, local, _NO_TRAFFIC)
+    seconds = _least(_unavoidable(known, cost, listing), len(node)) * _ROUNDING
+    joules = _least(_microbatch_joules(known, _plain(costs)), len(listing.nodes)) * _passes(known, listing.nodes)
+    return Floors(seconds, _metered(known, seconds, joules[node]), _memory_floor(known, listing, costs))
+
+
+def _passes(known: Records, nodes: Array) -> Array:
+    """How often some rank of the cluster works on a microbatch in a step, over all pipeline stages as one."""
+    degrees = {name: values[nodes] for name, values in known.space.nodes.items()}
+    inside = degrees["tensor_parallel"] * degrees["context_parallel"]
+    return np.asarray(known.space.problem.global_batch / degrees["micro_batch"] * inside)
+
+
+def _unavoidable(known: Records, cost: StepCost, listing: Listing) -> Array:
+    """The parts of a step that do not depend on ZeRO, on the order of the ranks and on offloading."""
+    time, degrees = cost.time, listing.degrees()
     local = time.compute + time.tensor + time.context + time.expert + time.host + time.fixed
     # A bubble idles through the other stages' transfers too, and those depend on the order of the ranks.
-    microbatches = records.space.global_batch // (degrees["micro_batch"] * degrees["data_parallel"])
-    transfers = (stages - 1) * np.asarray(time.transfer) / (microbatches * chunks)
+    microbatches = known.space.problem.global_batch // (degrees["micro_batch"] * degrees["data_parallel"])
+    transfers = (degrees["pipeline_parallel"] - 1) * np.asarray(time.transfer)
+    transfers = transfers / (microbatches * degrees["virtual_stages"])
     return np.asarray(local + np.maximum(time.bubble - transfers, 0.0))
+
+
+def _memory_floor(known: Records, listing: Listing, costs: LocalCosts) -> Array:
+    """Bytes that every layout of a point needs at least: full recomputation, all that can be split or moved away."""
+    offered = dict(zip(OPTION_FIELDS, known.space.values, strict=True))
+    away = int(np.bitwise_or.reduce(offered["offload"])) if known.space.problem.host else 0
+    stages = np.sort(offered["zero_stage"])
+    lean = [*stages[stages < 2][-1:].tolist(), *stages[stages >= 2].tolist()]
+    last = len(known.space.values[OPTION_FIELDS.index("sequence_parallel")]) - 1  # split, where that is on offer
+    leanest = _at_values(
+        known, sequence_parallel=[last], recompute=[_FULL], context_exchange=[0], overlap_off=[0], offload=[away],
+        zero_stage=lean, rank_order=[0],
+    )  # fmt: skip
+    degrees = listing.degrees()
+    layout = leanest.space.open_layout(degrees, places(leanest, OPTION_FIELDS))
+    local = chosen_of(costs, _RECOMPUTE, slice(-1, None))
+    local = chosen_of(local, OPTION_FIELDS.index("sequence_parallel"), slice(-1, None))
+    for name in ("context_exchange", "overlap_off"):
+        local = chosen_of(local, OPTION_FIELDS.index(name), slice(0, 1))
+    local = gathered(local, listing.node[listing.stage])
+    used = memory(known.stack, known.training, layout, local.dense, local.mixture, local.ends).total
+    axis = OPTION_FIELDS.index("zero_stage")
+    by_stage = np.moveaxis(np.broadcast_to(used, layout.shape), axis, 0).reshape(len(lean), -1)
+    legal = (np.asarray(lean) < 2)[:, None] | (degrees["pipeline_parallel"] == 1)
+    return np.asarray(np.where(legal, by_stage, np.inf).min(axis=0) * _ROUNDING)
+
+
+# ------------------------------------------------------------------------------------------------------ values
+def bound_values(known: Records, floors: Floors, names: tuple[str, ...]) -> Array:
+    """Rows x quantities: the best value that a layout within the bounds can have, smaller being better."""
+    system, training, problem = known.system, known.training, known.space.problem
+    tokens = float(problem.global_batch) * problem.sequence
+    rate = tokens / floors.seconds
+    flops = model_flops_per_token(training.architecture, training.sequence)
+    peak = problem.ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan)
+    at_rest = Energy(system, 1.0, problem.ranks, 0.0, 0.0, 0.0).total * _ROUNDING
+    values = {
+        "step_time_s": floors.seconds,
+        "tokens_per_s": -rate,
+        "tokens_per_s_per_chip": -rate / (problem.ranks * system.packages_per_rank),
+        "mfu": -rate * flops / peak,
+        "power_w": np.broadcast_to(at_rest, floors.seconds.shape),
+        "energy_per_token_j": floors.joules / tokens,
+        "hbm_used_bytes": floors.bytes,
+    }
+    return np.stack([values[name] for name in names], axis=1)

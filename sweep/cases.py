@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from model.layout import OVERLAPS
 from model.stack import Stack
 from model.system import System
 from model.workload import Training
 from sweep import catalogue
+from sweep.axes import Axes, Problem
 from sweep.designs import Design, changes_text, is_scenario, machine, software
-from sweep.space import Axes, Problem, Space, layout_space
+from sweep.space import Space, layout_space
 from sweep.study import Search, Sense, Study, Workload
 
 
@@ -61,8 +63,20 @@ def records(question: Question, case: Case) -> Records:
     shape = catalogue.architecture(case.model, case.design.extra)
     work = Training(shape, case.sequence, case.number_format, case.expert_imbalance)
     ranks = case.chips * system.chip.ranks_per_package
-    problem = Problem(shape, case.sequence, ranks, case.batch, stack.selective_recompute)
+    problem = Problem(
+        shape, case.sequence, ranks, case.batch, stack.selective_recompute, overlaps_of(stack), system.host is not None
+    )
     return Records(system, stack, work, layout_space(problem, question.axes))
+
+
+def overlaps_of(stack: Stack) -> tuple[str, ...]:
+    """Overlaps that a stack offers, so that a layout can do without."""
+    shares = {
+        "tensor": stack.tensor_overlap,
+        "expert": stack.expert_overlap,
+        "data": max(stack.gradient_overlap, stack.fsdp_overlap),
+    }
+    return tuple(name for name in OVERLAPS if shares[name] > 0)
 
 
 def round_size(asked: int, unit: int) -> int:

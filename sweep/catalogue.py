@@ -277,6 +277,15 @@ def _part(found: Entry, name: str, corner: Corner) -> systems.PowerPart:
     return systems.PowerPart(name=name, group=found.facts[f"parts.{name}.group"], **values)
 
 
+def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
+    """A rank's share of its host; the catalogue gives a package's."""
+    values = found.under("host", corner)
+    if not values:
+        return None
+    fraction = values.pop("achieved_fraction")
+    return systems.Host(**{name: value / ranks for name, value in values.items()}, achieved_fraction=fraction)
+
+
 @cache
 def system(
     name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
@@ -312,6 +321,7 @@ def system(
         parts=tuple(_part(found, part, corner) for part in found.facts.get("parts", ())),
         facility=systems.Facility(**found.under("facility", corner)),
         unit_packages=found.value("unit_packages"),
+        host=_host(found, corner, chip(chip_name or own, corner, extra).ranks_per_package),
         notes={key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts},
     )
 

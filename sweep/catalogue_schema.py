@@ -32,7 +32,7 @@ from model.architecture import Architecture, Experts, LatentAttention
 from model.chip import AttentionCalibration, Calibration, ChipPower, MatmulCalibration, MemoryCalibration
 from model.layout import RECOMPUTE_MODULES
 from model.stack import Stack
-from model.system import Facility, PowerPart, Tier
+from model.system import Facility, Host, PowerPart, Tier
 from sweep.catalogue import SOURCE_KINDS, Quantity
 from sweep.errors import InputError, Problem, nearest
 
@@ -281,6 +281,7 @@ def _system() -> Any:
         "tiers": need(each_with(_tier(name=need(str), fabric=may(str)))),
         "parts": need(each_with(table("part", part))),
         "facility": need(table("facility", record(Facility, "power"))),
+        "host": may(table("host", record(Host, "performance"))),
         "cost": may(table("cost", {key: may(under(key, sense=0)) for key in
                                    ("price_usd", "network_usd", "hour_usd")})),
         "published": may(table("published", {"power_w": may(under("power_w", sense=0))})),

@@ -6,7 +6,7 @@ that they cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -14,7 +14,19 @@ import numpy as np
 
 from model import units
 from model.cost import EnergyParts, MemoryParts, StepCost, TimeParts
-from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Array, Layout, recompute_names
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    SHORT,
+    Array,
+    Layout,
+    mask_text,
+    recompute_names,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +77,16 @@ QUANTITIES: dict[str, Quantity] = {
     )
 }
 
-# Text is clearer than a code in a table that people query.
-_TEXTS: dict[str, Callable[[int], str]] = {
-    "recompute": recompute_names,
-    "schedule": lambda code: SCHEDULES[code],
-    "cp_exchange": lambda code: CONTEXT_EXCHANGES[code],
-    "rank_order": lambda code: RANK_ORDERS[code],
+# Text is clearer than a code in a table that people query, and a code is smaller: a search counts in codes, the data
+# set has the texts.
+CODED: dict[str, tuple[str, ...]] = {
+    "recompute": tuple(recompute_names(code) for code in range(1 << len(RECOMPUTE_MODULES))),
+    "schedule": SCHEDULES,
+    "cp_exchange": CONTEXT_EXCHANGES,
+    "rank_order": RANK_ORDERS,
+    "overlap_off": tuple(mask_text(code, OVERLAPS) for code in range(1 << len(OVERLAPS))),
+    "offload": tuple(mask_text(code, OFFLOADS) for code in range(1 << len(OFFLOADS))),
+    "bound_by": tuple(field.name for field in fields(TimeParts)),
 }
 LAYOUT_MEANINGS = {
     "tp": "tensor-parallel ranks",
@@ -88,6 +104,8 @@ LAYOUT_MEANINGS = {
     "schedule": "pipeline schedule",
     "cp_exchange": "how context-parallel ranks exchange keys and values",
     "rank_order": "order of the ranks, innermost first",
+    "overlap_off": "overlaps of traffic with compute that the software stack offers and the layout does without",
+    "offload": "what is kept in the host's memory",
 }
 IDENTITY_MEANINGS = {
     "case": "number of the design, workload and size within the run",
@@ -114,18 +132,10 @@ IDENTITY_MEANINGS = {
 LIMIT_COLUMNS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
 
 
-def text_column(name: str, codes: Array) -> Array:
-    """A layout column as it is stored: the names of its codes, or the number itself."""
-    if name not in _TEXTS:
-        return codes
-    known, position = np.unique(codes, return_inverse=True)
-    texts = np.asarray([_TEXTS[name](int(code)) for code in known], dtype=object)
-    return np.asarray(texts[position])
-
-
-def layout_columns(layout: Layout) -> dict[str, Array]:
-    """The columns of a flat layout."""
-    return {name: text_column(name, codes) for name, codes in layout.columns().items()}
+def plain(name: str, value: Any) -> Any:
+    """One value of a column as the data set has it, in Python's own types: the text of a code, or the number."""
+    number = value.item() if isinstance(value, np.generic) else value
+    return CODED[name][number] if name in CODED else number
 
 
 def _part_columns(cost: StepCost) -> dict[str, Any]:
@@ -139,26 +149,34 @@ def _part_columns(cost: StepCost) -> dict[str, Any]:
     return columns
 
 
-def bound_by(time: TimeParts) -> Array:
-    """The largest part of the step's time, by name."""
-    parts = time.parts()
-    stacked = np.stack(np.broadcast_arrays(*parts.values()))
-    names = np.asarray(list(parts), dtype=object)
-    return np.asarray(names[stacked.argmax(axis=0)])
+def bound_by(time: Mapping[str, Array]) -> Array:
+    """The largest part of the step's time, as a code; of equal ones the first."""
+    parts = [time[name] for name in CODED["bound_by"]]
+    largest, code = parts[0].copy(), np.zeros(len(parts[0]), np.int8)
+    for number, part in enumerate(parts[1:], 1):
+        np.copyto(code, number, where=part > largest)
+        np.maximum(largest, part, out=largest)
+    return code
 
 
-def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array) -> dict[str, Array]:
-    """Columns of the rows `index` of a flat block, `extra` being further arrays of the block."""
-    size = np.shape(cost.step_time)
-    chosen = layout_columns(layout.take(index))
+def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | slice = slice(None)) -> dict[str, Array]:
+    """Columns of layouts, texts as codes: a flat list or an open mesh, whose last axis is the slowest, its first next.
+
+    Parameters
+    ----------
+    extra : further arrays of the layouts
+    index : which rows
+    """
+    shape = np.shape(cost.step_time)
 
     def pick(values: Any) -> Array:
-        return np.asarray(np.broadcast_to(values, size)[index])
+        every = np.broadcast_to(values, shape)
+        return np.asarray((np.moveaxis(every, -1, 0).reshape(-1) if every.ndim > 1 else every)[index])
 
+    chosen = {name: pick(codes) for name, codes in layout.columns().items()}
     chosen |= {name: pick(quantity.read(cost)) for name, quantity in QUANTITIES.items()}
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
-    time = TimeParts(**{name: pick(part) for name, part in cost.time.parts().items()})
-    chosen["bound_by"] = bound_by(time)
+    chosen["bound_by"] = bound_by({name: chosen[f"time_{name}_s"] for name in CODED["bound_by"]})
     chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}
     chosen |= {name: pick(values) for name, values in extra.items()}
     return chosen

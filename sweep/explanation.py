@@ -11,7 +11,18 @@ import numpy as np
 from model.bounds import roofline_seconds
 from model.chip import FORMATS
 from model.cost import StepCost
-from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, SCHEDULES, SHORT, Layout, recompute_code, recompute_names
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    SHORT,
+    Layout,
+    mask_of,
+    mask_text,
+)
 from model.stack import Stack
 from model.step import training_step
 from model.system import System
@@ -22,6 +33,7 @@ from sweep.errors import InputError, Problem, nearest
 
 _LONG = {short: long for long, short in SHORT.items()}
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+_MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
 _UNITS = {"hbm_bytes": "byte"}
 
 
@@ -122,18 +134,16 @@ def _floats(parts: dict[str, Any]) -> dict[str, float]:
 
 def _layout_words(layout: Layout) -> dict[str, Any]:
     words: dict[str, Any] = {short: int(array) for short, array in layout.columns().items()}
-    words["recompute"] = recompute_names(words["recompute"])
+    for column, names in _MASKS.items():
+        words[column] = mask_text(words[column], names)
     for column, names in _WORDS.items():
         words[column] = names[words[column]]
     return words
 
 
-def parse_layout(text: str, ranks: int, batch: int) -> Layout:
-    """A layout from "tp=8,pp=16,..."; dp follows from the ranks where it is not given.
-
-    Raises InputError with every problem of the text.
-    """
-    given: dict[str, Any] = {"gbs": batch}
+def layout_fields(text: str) -> dict[str, int]:
+    """The columns that "tp=8,pp=16,..." gives. Raises InputError with every problem of the text."""
+    given: dict[str, int] = {}
     problems: list[Problem] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = item.partition("=")
@@ -146,6 +156,15 @@ def parse_layout(text: str, ranks: int, batch: int) -> Layout:
             problems.append(Problem("--layout", key, str(wrong), value))
     if problems:
         raise InputError(problems)
+    return given
+
+
+def parse_layout(text: str, ranks: int, batch: int) -> Layout:
+    """A layout from "tp=8,pp=16,..."; dp follows from the ranks where it is not given.
+
+    Raises InputError with every problem of the text.
+    """
+    given = {"gbs": batch} | layout_fields(text)
     inside = given.get("tp", 1) * given.get("cp", 1) * given.get("pp", 1)
     if "dp" not in given:
         if ranks % inside:
@@ -160,8 +179,8 @@ def parse_layout(text: str, ranks: int, batch: int) -> Layout:
 
 
 def _value(key: str, text: str) -> int:
-    if key == "recompute":
-        return recompute_code(text.split("+"))
+    if key in _MASKS:
+        return mask_of(text.split("+"), _MASKS[key], key)
     if key in _WORDS:
         if text not in _WORDS[key]:
             raise ValueError(f"must be one of {', '.join(_WORDS[key])}")
@@ -216,16 +235,23 @@ def explain_row(reference: str) -> Explanation:
 
     Raises InputError where the run or the row does not exist.
     """
-    from sweep.designs import machine_of_row
-    from sweep.store import find_run, read_row
+    from sweep.store import find_run, kept_catalogue, place, read_row
 
     folder, _, row = reference.rpartition("#")
     if not folder or not row.isdigit():
         rule = "names a run folder and a row"
         raise InputError([Problem("explain", "RUN#ROW", rule, reference, "as in runs/name#3")])
-    found = read_row(Path(folder), int(row))
-    kept = find_run(Path(folder)) / "catalogue"
-    coded = (*_WORDS, "recompute")
+    run = find_run(place(folder))
+    found = read_row(run, int(row))
+    with kept_catalogue(run) as kept:
+        return _explained(found, kept)
+
+
+def _explained(found: dict[str, Any], kept: Path) -> Explanation:
+    """Explain a row with the catalogue entries of its run."""
+    from sweep.designs import machine_of_row
+
+    coded = (*_WORDS, *_MASKS)
     fields = {
         long: _value(short, found[short]) if short in coded else int(found[short]) for long, short in SHORT.items()
     }

@@ -7,14 +7,17 @@ it again. Only text travels from worker to driver, never the exception itself, w
 from __future__ import annotations
 
 import errno
+import shutil
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sweep
 from sweep.cases import Case
 from sweep.errors import InputError, Problem, RunStopped
+from sweep.store import DamagedPartError, Place
 
 FOLDER = "failures"
 _ROOT = Path(str(sweep.__file__)).parents[1]
@@ -50,6 +53,8 @@ class Raised:
         The worker died; the task itself may be innocent.
     no_space
         A disk was full.
+    damaged
+        Parts that could not be read, and why.
     """
 
     kind: str
@@ -59,6 +64,7 @@ class Raised:
     problems: tuple[Problem, ...] = ()
     lost: bool = False
     no_space: bool = False
+    damaged: Mapping[Place, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, failure: BaseException, lost: bool = False) -> Raised:
@@ -71,6 +77,7 @@ class Raised:
             problems=_plain(failure) if isinstance(failure, InputError) else (),
             lost=lost,
             no_space=is_no_space(failure),
+            damaged=dict(failure.found) if isinstance(failure, DamagedPartError) else {},
         )
 
     def sentence(self) -> str:
@@ -107,7 +114,17 @@ def _place(failure: BaseException) -> str:
     return f"{shown.as_posix()}:{own[-1].lineno} in {own[-1].name}"
 
 
-def failed_case(case: Case, first: int, last: int, raised: Raised, folder: Path) -> dict[str, Any]:
+def clear_failures(folder: Place) -> None:
+    """Forget the failures of an earlier try."""
+    failures = folder / FOLDER
+    if failures.local is not None:
+        shutil.rmtree(failures.local, ignore_errors=True)
+        return
+    for file in failures.iterdir():
+        file.unlink(missing_ok=True)
+
+
+def failed_case(case: Case, first: int, last: int, raised: Raised, folder: Place) -> dict[str, Any]:
     """What is told of a case that failed; inputs and traceback go into a file of the run folder."""
     told: dict[str, Any] = {
         "case": case.index,
@@ -121,11 +138,11 @@ def failed_case(case: Case, first: int, last: int, raised: Raised, folder: Path)
         "corner": case.corner,
         "method": case.method,
         "trial": case.trial,
-        "points": [first, last] if first >= 0 else None,  # of the grid of the case; None: all
+        "layouts": [first, last] if first >= 0 else None,  # numbers of the case's layouts; None: all
         "reason": raised.sentence(),
     }
     name = f"case-{case.index:06d}" + (f"-{first:010d}" if first >= 0 else "") + ".txt"
     inputs = "".join(f"{key}: {value}\n" for key, value in told.items()) + f"changes: {dict(case.design.changes)}\n"
-    (folder / FOLDER).mkdir(exist_ok=True)
-    (folder / FOLDER / name).write_text(f"{inputs}\n{raised.trace or raised.message}\n", encoding="utf-8")
+    (folder / FOLDER).mkdir()
+    (folder / FOLDER / name).write_text(f"{inputs}\n{raised.trace or raised.message}\n")
     return told | {"file": f"{FOLDER}/{name}"}

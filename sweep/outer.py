@@ -7,22 +7,23 @@ together, so that the workers have enough to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sweep import trials
 from sweep.cases import Case, case_of, round_size
 from sweep.columns import QUANTITIES
 from sweep.designs import Design, machine
+from sweep.mirror import Mirror
+from sweep.samplers import seed_of
 from sweep.scheduler import Scheduler
-from sweep.study import Outer, Study, Variable, Workload, round_batch
-from sweep.trials import NOTHING, Journal, new_study, quiet, sampler, sampler_notes, seed_of, told
-
-if TYPE_CHECKING:
-    import optuna
-
-Trial = dict[str, Any]
+from sweep.study import Outer, Study, Workload, round_batch
+from sweep.study import Variable as Asked
+from sweep.trials import NOTHING, Choice, Params, Proposer, Range, Result, Source, Trial, Variable
 
 
 @dataclass(slots=True)
@@ -34,41 +35,55 @@ class Track:
     design: Design
     workload: Workload
     number_format: str
-    variables: Mapping[str, Any]  # Optuna's distributions
-    study: optuna.Study
+    variables: Mapping[str, Variable]
+    proposer: Proposer
+    baselines: list[Params]
+    generations: list[range]
     trials: list[Trial] = field(default_factory=list)  # told, in order
 
 
-def search_outer(study: Study, scheduler: Scheduler, journal: Journal) -> list[Track]:
+def search_outer(study: Study, scheduler: Scheduler, mirror: Mirror) -> list[Track]:
     """Run every generation that the run folder does not hold yet, and return all trials."""
     assert study.outer is not None, "the study has no outer variables"
     outer = study.outer
-    with quiet():
-        tracks = list(_tracks(study, outer))
-        scheduler.progress.total = len(tracks) * outer.trials
-        known = {(line["track"], line["generation"]): line["trials"] for line in scheduler.folder.lines()
-                 if line.get("done") == "generation"}  # fmt: skip
-        for generation in range(-(-outer.trials // outer.generation)):
-            asked = []
-            for track in tracks:
-                if (track.name, generation) in known:
-                    _remember(track, outer, known[track.name, generation], journal)
-                    scheduler.progress.done += len(known[track.name, generation])
-                else:
-                    asked.append((track, _ask(study, outer, track, generation)))
-            cases = [case for _, trials in asked for _, case in trials]
-            outcomes = scheduler.work_off(cases)
-            # What comes next rests on every trial so far: a track of which one failed waits for the next try.
-            lost = {track.name for track, trials in asked if any(case.index not in outcomes for _, case in trials)}
-            tracks = [track for track in tracks if track.name not in lost]
-            asked = [(track, trials) for track, trials in asked if track.name not in lost]
-            for track, trials in asked:
-                results = [_tell(outer, track, trial, case, outcomes[case.index]) for trial, case in trials]
-                line = {"done": "generation", "track": track.name, "generation": generation, "trials": results}
-                scheduler.folder.note(line)
+    tracks = list(_tracks(study, outer))
+    scheduler.progress.total = sum(len(numbers) for track in tracks for numbers in track.generations)
+    known = {(line["track"], line["generation"]): line["trials"] for line in scheduler.folder.lines()
+             if line.get("done") == "generation"}  # fmt: skip
+    for generation in range(max((len(track.generations) for track in tracks), default=0)):
+        asked = []
+        for track in tracks:
+            if generation >= len(track.generations):
+                continue
+            if (track.name, generation) in known:
+                results = known[track.name, generation]
+                track.proposer.remember(generation, results)
                 track.trials.extend(results)
-                journal.add(track.name, outer.objectives, [told(result, track.variables) for result in results])
+                mirror.add(track.name, track.variables, outer.objectives, results)
+                scheduler.progress.done += len(results)
+            else:
+                asked.append((track, _ask(outer, track, generation)))
+        outcomes = scheduler.work_off([case for _, proposed in asked for _, case in proposed])
+        # What comes next rests on every trial so far: a track of which one failed waits for the next try.
+        lost = {track.name for track, proposed in asked if any(case.index not in outcomes for _, case in proposed)}
+        tracks = [track for track in tracks if track.name not in lost]
+        asked = [(track, proposed) for track, proposed in asked if track.name not in lost]
+        for track, proposed in asked:
+            results = _tell(outer, track, generation, proposed, outcomes)
+            line = {"done": "generation", "track": track.name, "generation": generation, "trials": results}
+            scheduler.folder.note(line)
+            track.trials.extend(results)
+            mirror.add(track.name, track.variables, outer.objectives, results)
     return tracks
+
+
+def mirror_outer(study: Study, lines: Iterable[Mapping[str, Any]], mirror: Mirror) -> None:
+    """Offer the trials of a finished run, from the lines of its manifest, to a mirror."""
+    assert study.outer is not None, "the study has no outer variables"
+    variables = {track.name: track.variables for track in _tracks(study, study.outer)}
+    for line in lines:
+        if line.get("done") == "generation":
+            mirror.add(line["track"], variables[line["track"]], study.outer.objectives, line["trials"])
 
 
 def _tracks(study: Study, outer: Outer) -> Iterator[Track]:
@@ -76,92 +91,95 @@ def _tracks(study: Study, outer: Outer) -> Iterator[Track]:
     for workload, design in product(study.workloads, study.designs):
         for number_format in design.number_formats or workload.number_formats:
             if machine(design).chip.supports(number_format):
-                yield Track(
-                    name=f"{design.label} {workload.model} {number_format}",
-                    first_case=first,
-                    design=design,
-                    workload=workload,
-                    number_format=number_format,
-                    variables=_distributions(outer, design),
-                    study=new_study(outer.objectives),
-                )
+                yield _track(study, outer, first, design, workload, number_format)
                 first += outer.trials
 
 
-def _distributions(outer: Outer, design: Design) -> dict[str, Any]:
-    return {variable.name: _distribution(variable, machine(design).unit_packages) for variable in outer.variables}
+def _track(study: Study, outer: Outer, first: int, design: Design, workload: Workload, number_format: str) -> Track:
+    name = f"{design.label} {workload.model} {number_format}"
+    unit = machine(design).unit_packages
+    variables = {variable.name: _variable(variable, unit) for variable in outer.variables}
+    baselines = [_baseline(dict(values), unit) for values in outer.baselines]
+    count = outer.trials
+    if outer.sampler == "brute_force":
+        count = min(count, len(baselines) + math.prod(len(_values(one)) for one in variables.values()))
+    seed = seed_of(study.seed, "outer", name)
+    proposer = Proposer(outer.sampler, variables, outer.objectives, seed, outer.generation)
+    planned = trials.generations(count, outer.generation, len(baselines))
+    return Track(name, first, design, workload, number_format, variables, proposer, baselines, planned)
 
 
-def _distribution(variable: Variable, unit: int) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if variable.name == "chips":
-        if variable.choices:
-            sizes = [round_size(int(choice), unit) for choice in variable.choices]
-            return CategoricalDistribution(list(dict.fromkeys(sizes)))
-        low, high = (round_size(int(end), unit) // unit for end in (variable.low, variable.high))
-        return IntDistribution(low, max(low, high), log=variable.log)  # in units of the machine
-    if variable.choices:
-        return CategoricalDistribution(list(variable.choices))
-    if variable.whole:
-        return IntDistribution(int(variable.low), int(variable.high), log=variable.log)
-    return FloatDistribution(variable.low, variable.high, log=variable.log)
+def _baseline(values: Params, unit: int) -> Params:
+    return values | ({"chips": round_size(int(values["chips"]), unit)} if "chips" in values else {})
 
 
-def _ask(study: Study, outer: Outer, track: Track, generation: int) -> list[tuple[optuna.Trial, Case]]:
+def _variable(asked: Asked, unit: int) -> Variable:
+    """A variable of the study for a machine of which `unit` packages make a whole."""
+    if asked.name == "chips" and asked.choices:
+        sizes = [round_size(int(choice), unit) for choice in asked.choices]
+        return Choice(tuple(sorted(set(sizes))))
+    if asked.name == "chips":
+        low, high = (round_size(int(end), unit) // unit for end in (asked.low, asked.high))
+        return Range(low, max(low, high), asked.log, whole=True, unit=unit)
+    if asked.choices:
+        return Choice(tuple(sorted(asked.choices)))
+    return Range(asked.low, asked.high, asked.log, whole=asked.whole)
+
+
+def _values(variable: Variable) -> range | tuple[Any, ...]:
+    """All values of a variable, in order."""
+    if isinstance(variable, Choice):
+        return variable.values
+    return range(int(variable.low) * variable.unit, int(variable.high) * variable.unit + 1, variable.unit)
+
+
+def _ask(outer: Outer, track: Track, generation: int) -> list[tuple[Params, Case]]:
     """Proposals of a generation, as cases."""
-    seed = seed_of(study.seed, "outer", track.name)
-    track.study.sampler = sampler(outer.sampler, seed, generation, outer.generation)
-    size = min(outer.generation, outer.trials - generation * outer.generation)
-    asked = [track.study.ask(dict(track.variables)) for _ in range(size)]
-    return [(trial, _case(study, track, trial)) for trial in asked]
+    numbers = track.generations[generation]
+    given: list[Params] = []
+    source: Source = "baseline"
+    if generation == 0 and track.baselines:
+        given = track.baselines
+    elif outer.sampler == "brute_force":
+        before, source = len(track.baselines), "order"
+        every = product(*(_values(one) for one in track.variables.values()))
+        chosen = itertools.islice(every, numbers.start - before, numbers.stop - before)
+        given = [dict(zip(track.variables, values, strict=True)) for values in chosen]
+    params = track.proposer.ask(generation, len(numbers), given, source)
+    return [(one, _case(track, one, number)) for one, number in zip(params, numbers, strict=True)]
 
 
-def _case(study: Study, track: Track, trial: optuna.Trial) -> Case:
-    values = dict(trial.params)
-    unit = machine(track.design).unit_packages
+def _case(track: Track, params: Params, number: int) -> Case:
+    values = dict(params)
     workload = track.workload
     if "batch" in values:
         workload = replace(workload, batch=round_batch(values.pop("batch")))
-    chips = track.design.chips[0] if track.design.chips else unit
-    if "chips" in values:
-        given = values.pop("chips")
-        chosen = (
-            next(variable for variable in study.outer.variables if variable.name == "chips") if study.outer else None
-        )
-        chips = given if chosen is not None and chosen.choices else given * unit
+    unit = machine(track.design).unit_packages
+    chips = values.pop("chips", track.design.chips[0] if track.design.chips else unit)
     changes = {**dict(track.design.changes), **values}
     design = replace(track.design, changes=tuple(changes.items()))
     size = (chips, round_size(chips, int(machine(design).unit_packages)))
-    return case_of(
-        track.first_case + trial.number, design, "nominal", workload, track.number_format, size, "exact", trial.number
-    )
+    return case_of(track.first_case + number, design, "nominal", workload, track.number_format, size, "exact", number)
 
 
-def _tell(outer: Outer, track: Track, trial: optuna.Trial, case: Case, outcome: Mapping[str, Any]) -> Trial:
-    """Tell a trial what its case came to, and return what the log keeps of it."""
+def _tell(
+    outer: Outer,
+    track: Track,
+    generation: int,
+    proposed: list[tuple[Params, Case]],
+    outcomes: Mapping[int, Mapping[str, Any]],
+) -> list[Trial]:
+    """Tell trials what their cases came to, and return what the log keeps of them."""
+    results = [_result(outer, params, outcomes[case.index]) for params, case in proposed]
+    told = track.proposer.tell(generation, results)
+    for record, (_, case) in zip(told, proposed, strict=True):
+        record["attributes"] = {"case": case.index, "chips": case.chips, "batch": case.batch}
+    return told
+
+
+def _result(outer: Outer, params: Params, outcome: Mapping[str, Any]) -> Result:
     best = outcome["best"]
     if best is None:
         excesses = {name: excess for name, excess in outcome["nearest"].items() if excess > 0} or {"legal": 1.0}
-        values = [NOTHING[QUANTITIES[name].better] for name in outer.objectives]
-    else:
-        excesses = {"legal": -1.0}
-        values = [float(best[name]) for name in outer.objectives]
-    for name, excess in excesses.items():
-        trial.set_constraint(name, excess)
-    track.study.tell(trial, values)
-    return {
-        "params": trial.params,
-        "values": values,
-        "constraints": excesses,
-        "attributes": {"case": case.index, "chips": case.chips, "batch": case.batch},
-        "sampler": sampler_notes(track.study, trial.number),
-    }
-
-
-def _remember(track: Track, outer: Outer, trials: list[Trial], journal: Journal) -> None:
-    """Take up a generation that an earlier process told."""
-    frozen = [told(trial, track.variables) for trial in trials]
-    track.study.add_trials(frozen)
-    track.trials.extend(trials)
-    journal.add(track.name, outer.objectives, frozen)
+        return Result(params, [NOTHING[QUANTITIES[name].better] for name in outer.objectives], excesses)
+    return Result(params, [float(best[name]) for name in outer.objectives], {"legal": -1.0})

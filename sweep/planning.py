@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from model.evaluate import evaluate_training
-from sweep.blocks import keep_freed_memory, prunes_by_time
-from sweep.bounds import memory_floor, time_floor
+from sweep.blocks import keep_freed_memory, prunes_well
 from sweep.cases import Case, Question, Records, case_of, cases, records, round_size
 from sweep.designs import machine
-from sweep.space import BLOCK, Space
+from sweep.search import search_range
+from sweep.space import Space
 from sweep.study import Study
 
 _START_S = 5.0  # Ray and the first task of each worker
 _CASE_S = 0.05  # of a case, however small
-_SAMPLE_POINTS = 1 << 13
+_SAMPLE = 1 << 18  # layouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def plan_study(study: Study, workers: int) -> Plan:
         times = len(group) * repeats
         _count(known.space, times, dropped, axes)
         combinations += known.space.combinations * times
-        points = len(known.space.offsets) - 1
+        points = known.space.points
         ranks = chips * known.system.chip.ranks_per_package
         spaces.append(Planned(label, model, chips, ranks, points, known.space.count, times))
         if points > largest[0]:
@@ -120,33 +117,29 @@ def _listed(study: Study) -> tuple[list[Case], tuple[str, ...]]:
 def _count(space: Space, times: int, dropped: dict[str, int], axes: dict[str, set[int]]) -> None:
     for rule, count in space.dropped.items():
         dropped[rule] = dropped.get(rule, 0) + count * times
-    for name, values in space.points.items():
-        axes.setdefault(name, set()).update(np.unique(values).tolist())
+    for name, values in space.degrees.items():
+        axes.setdefault(name, set()).update(values)
 
 
 def _seconds(question: Question, spaces: Sequence[Planned], largest: Case | None, workers: int) -> float:
     """About how long the study takes, from a sample of its largest space."""
     if largest is None:
         return _START_S
+    cases = sum(one.times for one in spaces)
     if largest.method == "optuna":
-        return _START_S + 0.02 * question.search.trials * sum(one.times for one in spaces) / workers
+        return _START_S + 0.02 * question.search.trials * cases / workers
     known = records(question, largest)
-    _sample(question, known)  # once to warm up
-    per_point, per_layout = _sample(question, known)
-    if prunes_by_time(question.search):
-        work = sum((one.points * per_point + min(one.layouts, 2 * BLOCK) * per_layout) * one.times for one in spaces)
+    if prunes_well(question.search):
+        work = _timed(question, known, known.space.count) * cases  # the largest stands for all
     else:
-        work = sum(one.layouts * per_layout * one.times for one in spaces)
-    return _START_S + (work + _CASE_S * sum(one.times for one in spaces)) / workers
+        sample = min(_SAMPLE, known.space.count)
+        _timed(question, known, sample)  # once to warm up
+        work = _timed(question, known, sample) / sample * sum(one.layouts * one.times for one in spaces)
+    return _START_S + (work + _CASE_S * cases) / workers
 
 
-def _sample(question: Question, known: Records) -> tuple[float, float]:
-    """Seconds to bound a grid point and to evaluate a layout."""
-    points = np.arange(min(_SAMPLE_POINTS, len(known.space.offsets) - 1))
+def _timed(question: Question, known: Records, layouts: int) -> float:
+    """Seconds to search the first layouts of a space."""
     began = time.perf_counter()
-    memory_floor(known, points, question.axes.zero_stage)
-    time_floor(known, points)
-    bounded = time.perf_counter()
-    count = min(BLOCK, known.space.count)
-    evaluate_training(known.system, known.stack, known.training, known.space.decode(0, count))
-    return (bounded - began) / len(points), (time.perf_counter() - bounded) / count
+    search_range(question, known, 0, layouts)
+    return time.perf_counter() - began

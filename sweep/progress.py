@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from model import units
 from sweep.columns import QUANTITIES
+from sweep.search import BY_MEMORY
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -50,7 +51,7 @@ class Progress:
     def saw(self, report: Mapping[str, Any]) -> None:
         """Count a task's report."""
         self.layouts += report.get("layouts", 0)
-        self.looked_at += report.get("evaluated", 0) + report.get("too_large", 0)
+        self.looked_at += report.get("evaluated", 0) + report.get("pruned", {}).get(BY_MEMORY, 0)
         self.feasible += report.get("feasible", 0)
         best = report.get("best")
         if best is not None and self._beats(best):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ from sweep import catalogue, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import Pool, pool
+from sweep.errors import problem
 from sweep.failures import OutOfSpace, is_no_space
-from sweep.outer import Track, search_outer
+from sweep.mirror import Mirror, open_storage, own_journal
+from sweep.outer import mirror_outer, search_outer
 from sweep.progress import Progress
+from sweep.sampled import baseline_notes
+from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
-from sweep.store import RunFolder
+from sweep.store import DamagedPartError, Place, RunFolder
 from sweep.study import Study
-from sweep.trials import Journal, told
+from sweep.trial_log import FOLDER, TrialLog
+from sweep.trials import quiet
 
 _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 
@@ -34,7 +40,7 @@ _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 class Finished:
     """A finished run."""
 
-    path: Path
+    path: Place
     digest: str
     answer: Answer
     headlines: tuple[str, ...]  # the answer in a few lines
@@ -94,7 +100,9 @@ def entries_of(study: Study) -> dict[str, str]:
     return dict(sorted(entries.items()))
 
 
-def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
+def prepare(
+    study: Study, out: str | PathLike[str] | Place
+) -> tuple[RunFolder, Question, dict[str, Any], dict[str, str]]:
     """The run folder of a study, named by what its rows depend on, and what every task shares."""
     entries, found = entries_of(study), versions()
     facts = {
@@ -118,15 +126,16 @@ def prepare(study: Study, out: Path) -> tuple[RunFolder, Question, dict[str, Any
         "study_file": study.text,
     }
     question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))
-    return RunFolder(out / f"{study.name}-{name}"), question, facts, entries
+    return RunFolder(store.place(out).resolve() / f"{study.name}-{name}"), question, facts, entries
 
 
 def run_study(
     study: Study,
-    out: Path,
+    out: str | PathLike[str] | Place,
     workers: int | None = None,
     address: str | None = None,
     dashboard: bool = False,
+    storage: str | None = None,
     max_workers: int | None = None,
 ) -> Finished:
     """Run a study, or continue it, or read it back where it is finished.
@@ -136,15 +145,23 @@ def run_study(
     study
         The study.
     out
-        Folder of run folders.
+        Folder of run folders: a path or a URL.
     workers, address, dashboard, max_workers
         Where tasks run; see `sweep.cluster.pool`.
+    storage
+        URL of an Optuna storage for the trials, instead of a journal in the run folder; see `sweep.mirror`.
     """
-    folder, question, facts, entries = prepare(study, out.resolve())
+    for table, name in study.samplers.items():
+        must_be_installed(table, name)
+    opened = _opened(study, storage)
+    folder, question, facts, entries = prepare(study, out)
+    listed, notes = ([], study.notes) if study.outer else cases(study)
+    notes += baseline_notes(question, listed)
+    run = _Run(study, folder, question, listed, opened, lambda: pool(workers, address, dashboard, max_workers))
     try:
         folder.open(study.text, facts, entries)
         try:
-            return _run(study, folder, question, lambda: pool(workers, address, dashboard, max_workers))
+            return _finished(run, notes)
         finally:
             folder.close()
     except OSError as failure:
@@ -153,58 +170,109 @@ def run_study(
         raise
 
 
-def _run(
-    study: Study, folder: RunFolder, question: Question, open_pool: Callable[[], AbstractContextManager[Pool]]
-) -> Finished:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run is made of."""
+
+    study: Study
+    folder: RunFolder
+    question: Question
+    listed: Sequence[Case]
+    opened: Callable[[str], Mirror] | None  # a storage for the trials
+    open_pool: Callable[[], AbstractContextManager[Pool]]
+
+
+def _finished(run: _Run, notes: tuple[str, ...]) -> Finished:
+    """Compute what the folder lacks, and read the answer back."""
+    try:
+        return _once(run, notes)
+    except DamagedPartError as damage:  # seen only now, when its rows are read
+        for part in damage.found:
+            part.unlink(missing_ok=True)
+        return _once(run, notes)
+
+
+def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
+    path = run.folder.path
+    fresh = not store.is_finished(path)
+    failed, untried = _compute(run)
+    found = _read_back(run)
+    lines = () if run.study.outer else tuple(headlines(run.study, found.rows))
+    return Finished(path, store.digest(path), found, lines, notes, fresh, failed, untried)
+
+
+def _compute(run: _Run) -> tuple[tuple[Mapping[str, Any], ...], int]:
+    """Compute what the folder lacks, and copy the trials that a storage lacks.
+
+    Returns what is told of the cases that failed, and how many were not tried.
+    """
+    study, folder = run.study, run.folder
     fresh = not store.is_finished(folder.path)
-    listed, notes = ([], study.notes) if study.outer else cases(study)
-    failed, untried = _compute(study, folder, question, listed, open_pool) if fresh else ((), 0)
-    outcomes = {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
-    found = _answer(study, listed, outcomes)
-    places = store.row_numbers(folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
+    if not fresh and not run.opened:
+        return (), 0
+    failed: tuple[Mapping[str, Any], ...] = ()
+    untried = 0
+    with (
+        Progress(study.name, study.search.objective, len(run.listed)) as progress,
+        _mirrored(study, run.listed, folder, run.opened) as mirror,
+    ):
+        if fresh:
+            with run.open_pool() as workers_pool:
+                scheduler = Scheduler(folder, run.question, workers_pool, progress)
+                _search(study, scheduler, run.listed, mirror)
+            failed, untried = tuple(scheduler.failures), scheduler.untried
+        elif study.outer and mirror:
+            mirror_outer(study, folder.lines(), mirror)
+    if fresh and not failed:
+        folder.note({"done": "run"})
+    return failed, untried
+
+
+def _read_back(run: _Run) -> Answer:
+    """The answer of the cases that are done."""
+    outcomes = {line["case"]: line for line in run.folder.lines() if line.get("done") == "case"}
+    found = _answer(run.study, run.listed, outcomes)
+    places = store.row_numbers(run.folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
     for row in found.rows:
         row["row"] = places[row["case"], row["layout_id"]]
-    lines = () if study.outer else tuple(headlines(study, found.rows))
-    return Finished(folder.path, store.digest(folder.path), found, lines, notes, fresh, failed, untried)
+    return found
 
 
-def _compute(
-    study: Study,
-    folder: RunFolder,
-    question: Question,
-    listed: Sequence[Case],
-    open_pool: Callable[[], AbstractContextManager[Pool]],
-) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """Compute what the folder lacks. Returns what failed, and how many cases were then given up."""
-    with Progress(study.name, study.search.objective, len(listed)) as progress, open_pool() as workers:
-        scheduler = Scheduler(folder, question, workers, progress)
-        _search(study, scheduler, listed, folder)
-    if not scheduler.failures:
-        folder.note({"done": "run"})
-    return tuple(scheduler.failures), scheduler.untried
+def _opened(study: Study, storage: str | None) -> Callable[[str], Mirror] | None:
+    """A mirror in the storage of a URL, for a run by its name; what is wrong with the URL is said at once."""
+    if storage is None:
+        return None
+    if not study.samplers:
+        raise problem("--storage", "", "is for trials of Optuna, and this study has none", None, "leave it out")
+    with quiet():
+        found = open_storage(storage)
+    return lambda run: Mirror(found, run, storage)
 
 
-def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], folder: RunFolder) -> list[Track]:
-    journal = Journal(folder.path / "optuna.journal")
-    if study.outer is not None:
-        return search_outer(study, scheduler, journal)
-    outcomes = scheduler.work_off(listed)
-    for case in listed:
-        if case.method == "optuna" and case.index in outcomes:
-            _mirror(study, case, outcomes[case.index], journal, scheduler.question)
-    return []
-
-
-def _mirror(study: Study, case: Case, outcome: Mapping[str, Any], journal: Journal, question: Question) -> None:
-    """Put the trials of a sampled case into the journal."""
-    from sweep.cases import records
-    from sweep.sampled import distributions
-
-    if not outcome.get("trials"):
+@contextmanager
+def _mirrored(
+    study: Study, listed: Sequence[Case], folder: RunFolder, opened: Callable[[str], Mirror] | None
+) -> Iterator[Mirror | None]:
+    """The mirror of a run's trials while the run goes on; none where Optuna has no part in it."""
+    if not study.samplers:
+        yield None
         return
-    variables = distributions(records(question, case).space)
-    name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
-    journal.add(name, (study.search.objective,), [told(trial, variables) for trial in outcome["trials"]])
+    run = folder.path.name
+    with quiet(), folder.file("optuna.journal") as journal:
+        mirror = opened(run) if opened else Mirror(own_journal(journal), run)
+        for case in listed:
+            if case.method == "optuna":
+                name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+                mirror.follow(name, TrialLog(folder.path / FOLDER, case.index))
+        with mirror:
+            yield mirror
+
+
+def _search(study: Study, scheduler: Scheduler, listed: Sequence[Case], mirror: Mirror | None) -> None:
+    if study.outer is not None and mirror is not None:
+        search_outer(study, scheduler, mirror)
+    else:
+        scheduler.work_off(listed)
 
 
 def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:

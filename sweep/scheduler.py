@@ -7,14 +7,12 @@ time, as one task. What is done is in the manifest, so a run that was stopped go
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from sweep.blocks import Task, finish, solve, tasks
@@ -22,9 +20,9 @@ from sweep.cases import Case, Question, records
 from sweep.cluster import Pool
 from sweep.columns import QUANTITIES
 from sweep.errors import InputError, problem
-from sweep.failures import FOLDER, OutOfSpace, Raised, failed_case
+from sweep.failures import OutOfSpace, Raised, clear_failures, failed_case
 from sweep.progress import Progress
-from sweep.store import RunFolder, is_whole, part_name, rows_in
+from sweep.store import DamagedPartError, Place, RunFolder, part_name
 
 Report = dict[str, Any]
 _WAIT_S = 0.25
@@ -33,7 +31,7 @@ _LOOK_S = 1.0  # between two looks for late tasks
 _TOGETHER = 256  # steps of a task at most
 _PATIENCE = 2.0  # a task that takes this much longer than planned hands the steps that it has not begun back
 _HOPELESS = 25  # failures without a single success, after which nothing new is started
-_COUNTS = ("layouts", "evaluated", "feasible", "too_large", "too_slow")
+_COUNTS = ("layouts", "evaluated", "feasible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +59,10 @@ class Shared:
     """What every task reads: it is sent once."""
 
     question: Question
-    designs: Path
-    candidates: Path
+    designs: Place
+    candidates: Place
 
-    def piece_part(self, case: Case, first: int) -> Path:
+    def piece_part(self, case: Case, first: int) -> Place:
         """Where the rows of a piece go: to the data set if all are kept, else to wait for the end of the case."""
         final = self.question.search.rows in ("feasible", "all")
         return (self.designs if final else self.candidates) / part_name(case, first)
@@ -98,7 +96,7 @@ class _Pieces:
 
 
 # ----------------------------------------------------------------------------------------------------- workers
-def run_case(question: Question, case: Case, designs: Path, candidates: Path) -> Report:
+def run_case(question: Question, case: Case, designs: Place, candidates: Place) -> Report:
     """Search a case whole, or say how to cut it."""
     if case.method == "optuna":
         from sweep.sampled import solve_sampled
@@ -112,9 +110,14 @@ def run_case(question: Question, case: Case, designs: Path, candidates: Path) ->
     return {"case": case.index, "cut": [(task.first, task.last) for task in cut]}
 
 
-def run_piece(question: Question, case: Case, first: int, last: int, part: Path) -> Report:
+def run_piece(question: Question, case: Case, first: int, last: int, part: Place) -> Report:
     """Search a piece of a case."""
     return solve(Task(question, case, first, last, part))
+
+
+def run_end(question: Question, case: Case, pieces: list[Place], part: Place) -> Report:
+    """Keep the best of a case's pieces."""
+    return {"case": case.index} | finish(question, case, pieces, part)
 
 
 def run_step(shared: Shared, step: Step) -> Report:
@@ -122,7 +125,7 @@ def run_step(shared: Shared, step: Step) -> Report:
     question, case = shared.question, step.case
     if step.pieces:
         parts = [shared.piece_part(case, first) for first in step.pieces]
-        return {"case": case.index} | finish(question, case, parts, shared.designs / part_name(case))
+        return run_end(question, case, parts, shared.designs / part_name(case))
     if step.first >= 0:
         return run_piece(question, case, step.first, step.last, shared.piece_part(case, step.first))
     return run_case(question, case, shared.designs, shared.candidates)
@@ -161,19 +164,17 @@ class Scheduler:
         self._running: dict[Any, _Task] = {}
         self._alone: set[tuple[int, int, int]] = set()  # steps of a task whose worker died: one of them did it
         self._lines: list[Report] = []  # of the manifest, to be written before what they say counts
-        self._spare: list[Path] = []  # parts that nobody needs once those lines are written
+        self._spare: list[Place] = []  # parts that nobody needs once those lines are written
         self._took: deque[float] = deque(maxlen=101)
         self._step_took: dict[str, deque[float]] = {}
         self._looked = 0.0
-        shutil.rmtree(folder.path / FOLDER, ignore_errors=True)  # these are tried again
-        for line in folder.lines():
-            if line.get("done") == "case" and is_whole(folder.path, line):
+        clear_failures(folder.path)  # these are tried again
+        for line in folder.kept():
+            if line["done"] == "case":
                 self._outcomes[line["case"]] = line
-            elif line.get("done") == "step":
+            else:
                 case, first, last = line["step"]
-                places = (folder.designs, folder.candidates)
-                if not line.get("rows") or any(rows_in(place / line["part"]) == line["rows"] for place in places):
-                    self._seen[case, first, last] = line
+                self._seen[case, first, last] = line
 
     def work_off(self, cases: Iterable[Case]) -> dict[int, Report]:
         """Outcome of every case by its number, without those that failed."""
@@ -276,6 +277,8 @@ class Scheduler:
             self._done(step, result)
 
     def _failed(self, step: Step, raised: Raised) -> None:
+        if raised.damaged:
+            raise DamagedPartError(raised.damaged)
         if raised.problems:
             raise InputError(raised.problems)
         if raised.no_space:
@@ -332,7 +335,7 @@ class Scheduler:
         folder = self.folder.designs
         if step.first >= 0:
             folder = self._shared.piece_part(step.case, step.first).parent
-        if report.get("rows") and not (folder / report["part"]).exists():
+        if report.get("rows") and not self.folder.sees(folder / report["part"]):
             raise problem(
                 self.folder.path, "", "workers must see the run folder under the same path as this process",
                 report["part"], "give --out a folder that all nodes share",
@@ -358,10 +361,13 @@ def _summed(question: Question, reports: list[Report]) -> Report:
     """Reports of the pieces of a case as one. The order of the pieces does not matter."""
     summed: Report = {name: sum(report[name] for report in reports) for name in (*_COUNTS, "rows")}
     broken: dict[str, int] = {}
+    pruned: dict[str, int] = {}
     nearest: dict[str, float] = {}
+    bounds = [report["bound"] for report in reports if report["bound"] is not None]
     for report in reports:
-        for name, count in report["broken"].items():
-            broken[name] = broken.get(name, 0) + count
+        for counts, more in ((broken, report["broken"]), (pruned, report["pruned"])):
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
         for name, excess in report["nearest"].items():
             nearest[name] = min(nearest.get(name, excess), excess)
     quantity = QUANTITIES[question.search.objective]
@@ -369,4 +375,5 @@ def _summed(question: Question, reports: list[Report]) -> Report:
     best: Mapping[str, Any] | None = min(
         rows, key=lambda row: (quantity.sign * row[quantity.name], row["layout_id"]), default=None
     )
+    summed |= {"pruned": dict(sorted(pruned.items())), "bound": min(bounds, default=None)}
     return summed | {"broken": dict(sorted(broken.items())), "nearest": dict(sorted(nearest.items())), "best": best}

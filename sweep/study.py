@@ -14,15 +14,29 @@ from typing import Any, Literal
 
 from model import units
 from sweep import catalogue
+from sweep.axes import Axes
 from sweep.designs import Design, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
-from sweep.space import Axes
-from sweep.study_schema import MOST, ROWS, OuterTable, RangeTable, StudyTable, bound, positive, read
+from sweep.explanation import layout_fields
+from sweep.samplers import SAMPLERS
+from sweep.study_schema import (
+    MOST,
+    ROWS,
+    OuterTable,
+    RangeTable,
+    SamplerName,
+    SearchTable,
+    StudyTable,
+    bound,
+    positive,
+    read,
+)  # fmt: skip
 
 Sense = Literal["<=", ">="]
 # Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
 _ODD_FACTORS = (1, 3, 5, 9, 15, 45)
 OUTER_PLAIN = ("chips", "batch")
+_NEIGHBOURS = 0.5  # as measured by benchmarks/optuna_search.py; a sampler that only spreads is left to spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,9 @@ class Search:
     prune: bool = True
     trials: int = 256
     generation: int = 16
-    sampler: str = "tpe"
+    sampler: SamplerName = "nsga2"
+    neighbours: float = 0.0  # share of a generation that is proposed beside the best layouts so far
+    baselines: tuple[str, ...] = ()  # layouts that are tried first, as texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,18 @@ class Variable:
         """Whether it counts something."""
         return self.name in OUTER_PLAIN
 
+    def number(self, value: Any) -> float:
+        """A value of the study file in SI units. Raises ValueError with the rule that it breaks."""
+        if not self.whole:
+            return positive(units.parse(value, dimension_of(self.name)), value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+            raise ValueError(f"{value!r} is not a positive whole number")
+        return value
+
+    def offers(self, value: float) -> bool:
+        """Whether a value is one of the choices, or in the range."""
+        return value in self.choices if self.choices else self.low <= value <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class Outer:
@@ -73,9 +101,10 @@ class Outer:
 
     trials: int
     generation: int
-    sampler: str
+    sampler: SamplerName
     objectives: tuple[str, ...]
     variables: tuple[Variable, ...]
+    baselines: tuple[tuple[tuple[str, float], ...], ...] = ()  # values of all variables, tried first
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +124,13 @@ class Study:
     corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was rounded or left out, for people
+
+    @property
+    def samplers(self) -> dict[str, SamplerName]:
+        """Table of the file -> the sampler of Optuna that it uses."""
+        if self.outer:
+            return {"outer": self.outer.sampler}
+        return {"search": self.search.sampler} if "optuna" in self.search.methods else {}
 
 
 def load(path: Path) -> Study:
@@ -296,38 +332,88 @@ class _Checker:
                 "write pareto = ['tokens_per_s', 'power_w']",
             )  # fmt: skip
         methods = ("exact", "optuna") if given.method == "both" else (given.method,)
+        if "optuna" in methods:
+            self.sampler("search", given.sampler, len(given.pareto) if rows == "pareto" else 1)
+            self.count("search", given.trials, len(given.baselines))
+        neighbours = given.neighbours
+        if neighbours is None:
+            neighbours = _NEIGHBOURS if SAMPLERS[given.sampler].searches else 0.0
         return Search(
             given.objective, given.pareto, rows, top, methods, given.prune, given.trials, given.generation,
-            given.sampler,
+            given.sampler, neighbours, self.layouts(given),
         )  # fmt: skip
+
+    def sampler(self, table: str, name: SamplerName, objectives: int) -> None:
+        """Note a problem where a sampler cannot do what it is asked to."""
+        if objectives > 1 and not SAMPLERS[name].several:
+            others = ", ".join(one.name for one in SAMPLERS.values() if one.several and one.searches)
+            self.wrong(f"{table}.sampler", "takes a single objective", name, f"for {objectives} take one of {others}")
+
+    def count(self, table: str, trials: int, baselines: int) -> None:
+        """Note a problem where the baselines alone are more than the trials."""
+        if baselines > trials:
+            self.wrong(f"{table}.baselines", f"{table}.trials = {trials} must be at least their number", baselines)
+
+    def layouts(self, given: SearchTable) -> tuple[str, ...]:
+        """Baselines among the layouts; whether they are legal is known for each case alone."""
+        for i, text in enumerate(given.baselines):
+            try:
+                layout_fields(text)
+            except InputError as failure:
+                for one in failure.problems:
+                    self.wrong(f"search.baselines[{i}]", f"{one.key}: {one.rule}", one.value, one.remedy)
+        return tuple(given.baselines)
 
     def outer(self, given: OuterTable, designs: tuple[Design, ...]) -> Outer:
         """Outer variables in SI units."""
-        variables = []
+        variables: list[Variable] = []
+        self.sampler("outer", given.sampler, len(given.objectives))
+        self.count("outer", given.trials, len(given.baselines))
         for name, values in given.variables.items():
             key = f"outer.variables.{name}" if name in OUTER_PLAIN else f'outer.variables."{name}"'
             try:
-                dimension = None if name in OUTER_PLAIN else dimension_of(name)
+                dimension = None if name in OUTER_PLAIN else dimension_of(name)  # raises where there is no such path
                 if name.endswith(".ranks_in_use"):
                     raise ValueError("sets the unit that sizes are whole numbers of: give it in a design's change")
-                variables.append(_variable(name, values, dimension))
+                variables.append(_variable(name, values))
                 for design in designs if dimension is not None else ():
                     changed(machine(design), name, 1.0)
+                if given.sampler == "brute_force" and not (variables[-1].choices or variables[-1].whole):
+                    self.wrong(key, "brute_force goes through lists, and this is a range", None, "list the choices")
             except ValueError as failure:
                 self.wrong(key, str(failure))
-        return Outer(given.trials, given.generation, given.sampler, given.objectives, tuple(variables))
+        baselines = [self.baseline(i, one, given, variables) for i, one in enumerate(given.baselines)]
+        return Outer(
+            given.trials, given.generation, given.sampler, given.objectives, tuple(variables), tuple(baselines)
+        )
+
+    def baseline(
+        self, i: int, values: Mapping[str, Any], given: OuterTable, variables: list[Variable]
+    ) -> tuple[tuple[str, float], ...]:
+        """Values of all outer variables, in SI units."""
+        key = f"outer.baselines[{i}]"
+        for name in values:
+            if name not in given.variables:
+                self.wrong(f"{key}.{name}", "not one of the study's variables", None, nearest(name, given.variables))
+        found = []
+        for variable in variables:
+            if variable.name not in values:
+                self.wrong(key, f"{variable.name} is missing; a baseline gives every variable")
+                continue
+            try:
+                value = variable.number(values[variable.name])
+                if not variable.offers(value):
+                    raise ValueError(f"{values[variable.name]!r} is not among what the study offers")
+                found.append((variable.name, value))
+            except ValueError as failure:
+                name = variable.name if variable.whole else f'"{variable.name}"'
+                self.wrong(f"{key}.{name}", str(failure))
+        return tuple(found)
 
 
-def _variable(name: str, values: list[Any] | RangeTable, dimension: units.Dimension | None) -> Variable:
+def _variable(name: str, values: list[Any] | RangeTable) -> Variable:
     """One outer variable. Raises ValueError with the rule that it breaks."""
-
-    def number(value: Any) -> float:
-        if dimension is not None:
-            return positive(units.parse(value, dimension), value)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-            raise ValueError(f"{value!r} is not a positive whole number")
-        return value
-
+    number = Variable(name).number
     if isinstance(values, list):
         if not values:
             raise ValueError("needs at least one choice")

@@ -16,10 +16,19 @@ from pydantic_core import ErrorDetails
 
 from model import units
 from model.chip import FORMATS
-from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES, SHORT
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    SHORT,
+    mask_of,
+)
+from sweep.axes import Axes, Degrees
 from sweep.columns import QUANTITIES
 from sweep.errors import Problem, nearest, unique
-from sweep.space import Axes, Degrees
 
 ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
 _BOUND = re.compile(r"^\s*(<=|>=)\s*(.+)$")
@@ -120,6 +129,19 @@ def _recompute(value: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(_words(str(c).split("+"), known, "recompute module") for c in choices))
 
 
+def _masks(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]]:
+    """Choices of what to combine: "none" or names joined by "+"."""
+
+    def read(value: Any) -> tuple[int, ...]:
+        choices = [value] if isinstance(value, str) else value
+        if not isinstance(choices, list) or not choices:
+            raise ValueError(f"{value!r} is not a list of choices, as in ['none', {known[0]!r}]")
+        words = [_words(str(choice).split("+"), ("none", *known), what) for choice in choices]
+        return tuple(dict.fromkeys(mask_of(word, known, what) for word in words))
+
+    return read
+
+
 def _rows(value: Any) -> str:
     if not isinstance(value, str) or not ROWS.match(value):
         raise ValueError(f"{value!r} is none of: 'best', 'top:20', 'pareto', 'feasible', 'all'")
@@ -132,6 +154,7 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
+SamplerName = Literal["tpe", "cma_es", "gp", "nsga2", "nsga3", "qmc", "random", "brute_force"]
 Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
 Sizes = Annotated[list[Annotated[int, Field(gt=0, le=MOST_CHIPS)]], Field(min_length=1)]
 Values = Annotated[Degrees, BeforeValidator(_degrees)]
@@ -179,6 +202,8 @@ class LayoutTable(Table):
         _AXES.context_exchange
     )
     rank_order: Annotated[tuple[int, ...], BeforeValidator(_codes(RANK_ORDERS, "rank order"))] = _AXES.rank_order
+    overlap_off: Annotated[tuple[int, ...], BeforeValidator(_masks(OVERLAPS, "overlap"))] = _AXES.overlap_off
+    offload: Annotated[tuple[int, ...], BeforeValidator(_masks(OFFLOADS, "offload"))] = _AXES.offload
 
 
 class SearchTable(Table):
@@ -191,7 +216,9 @@ class SearchTable(Table):
     prune: bool = True
     trials: PositiveInt = 256
     generation: PositiveInt = 16
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: SamplerName = "nsga2"  # as measured by benchmarks/optuna_search.py
+    neighbours: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    baselines: list[str] = []
 
 
 class RangeTable(Table):
@@ -207,9 +234,10 @@ class OuterTable(Table):
 
     trials: PositiveInt
     generation: PositiveInt = 8
-    sampler: Literal["tpe", "nsga2", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
     objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s",)
     variables: Annotated[dict[str, list[Any] | RangeTable], Field(min_length=1)]
+    baselines: list[dict[str, Any]] = []
 
 
 class StudyTable(Table):

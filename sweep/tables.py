@@ -87,4 +87,5 @@ def _gap(row: Row) -> str:
     gap: Any = row.get("sampled_gap")
     if gap is None:
         return "all" if "sampled" in row else ""
-    return f"{gap:.1%}"
+    near = row["sampled_trials_to_1pct"]
+    return f"{gap:.1%}" + (f", near at {near:,}" if near else "")

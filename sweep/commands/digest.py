@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from sweep import store
 
 
-def digest(run: Path) -> None:
+def digest(run: str) -> None:
     """Print the hash of a run's rows: equal for equal results, however many workers and interruptions.
 
     Parameters
     ----------
     run
-        The folder of a run.
+        The folder of a run: a path or a URL.
     """
     sys.stdout.write(store.digest(store.find_run(run)) + "\n")

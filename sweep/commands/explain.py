@@ -30,7 +30,7 @@ def explain(
     Parameters
     ----------
     row
-        A row of a run, as RUN#ROW, with the row's number in the answer or the data set.
+        A row of a run, as RUN#ROW (RUN is a path or a URL), with the row's number in the answer or the data set.
     model, system
         Names in the catalogue.
     chips

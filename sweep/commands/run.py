@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -23,11 +24,12 @@ _SHOWN = 10  # failed cases listed in the message
 def run(
     study: Path,
     *,
-    out: Path = Path("runs"),
+    out: str = "runs",
     workers: Annotated[int | None, Parameter(negative="")] = None,
     address: str | None = None,
     max_workers: Annotated[int | None, Parameter(negative="")] = None,
     dashboard: bool = False,
+    storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
@@ -38,7 +40,7 @@ def run(
     study
         The study file.
     out
-        Folder of run folders.
+        Folder of run folders: a path, or a URL such as s3://bucket/runs.
     workers
         Worker processes on this machine: one a core unless given; 0 stays in this process.
     address
@@ -48,13 +50,16 @@ def run(
         CPUs of that cluster to use at most, and to ask for where it can grow.
     dashboard
         Start Ray's dashboard too.
+    storage
+        Where optuna-dashboard finds the trials while the run goes on, instead of a journal in the run folder: a
+        journal file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT.
     all_sizes
         Print every column of the answer.
     as_json
         Print one JSON object: run, digest, answer, failed.
     """
     try:
-        finished = run_study(load(study), out, workers, address, dashboard, max_workers)
+        finished = run_study(load(study), out, workers, address, dashboard, storage, max_workers)
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
         return exit_code(stop)
@@ -101,10 +106,12 @@ def show(finished: Finished, wide: bool) -> None:
         console.print(f"failed: {_what(failure)}: {failure['reason']}", markup=False)
     for text in (*finished.notes, *finished.answer.remarks):
         console.print(text, markup=False)
-    console.print(f"\n{finished.path}/   digest {finished.digest[:16]}", markup=False)
+    folder = str(finished.path)
+    console.print(f"\n{folder}{'' if '?' in folder else '/'}   digest {finished.digest[:16]}", markup=False)
     if finished.answer.rows:
         row = finished.answer.rows[0]["row"]
-        console.print(f"One layout taken apart: sweep explain {finished.path}#{row}", markup=False)
+        named = f"{folder}#{row}" if quote(folder) == folder else quote(f"{folder}#{row}")
+        console.print(f"One layout taken apart: sweep explain {named}", markup=False)
 
 
 def _failures(finished: Finished) -> str:

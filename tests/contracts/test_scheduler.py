@@ -16,7 +16,6 @@ from sweep.progress import Progress, clock
 from sweep.scheduler import Ran, Scheduler, Step
 from sweep.store import RunFolder
 from sweep.study import parse
-from sweep.trials import seed_of
 
 STUDY = """
 question = "which?"
@@ -90,7 +89,7 @@ class SimulatedPool:
 
     def report(self, step: Step) -> dict[str, Any]:
         return {"case": step.case.index, "rows": 0, "best": None, "broken": {}, "nearest": {}, "layouts": 10,
-                "evaluated": 5, "feasible": 2, "too_large": 5, "too_slow": 0}  # fmt: skip
+                "evaluated": 5, "feasible": 2, "pruned": {"memory bound": 5}, "bound": None}  # fmt: skip
 
     def forget(self, handle: int) -> None:
         self.under_way = [one for one in self.under_way if one[0] != handle]
@@ -246,8 +245,8 @@ def test_progress_counts_what_tasks_report() -> None:
     """Layouts, the share that is feasible of those looked at, and the best so far."""
     progress = Progress("small", "tokens_per_s", 3)
     best = {"tokens_per_s": 2.0e6, "design": "A", "chips": 8, "model": "m"}
-    progress.saw({"layouts": 100, "evaluated": 40, "too_large": 40, "feasible": 20, "best": best})
-    progress.saw({"layouts": 50, "evaluated": 0, "too_large": 0, "feasible": 0, "best": {**best, "tokens_per_s": 1.0}})
+    progress.saw({"layouts": 100, "evaluated": 40, "pruned": {"memory bound": 40}, "feasible": 20, "best": best})
+    progress.saw({"layouts": 50, "evaluated": 0, "pruned": {}, "feasible": 0, "best": {**best, "tokens_per_s": 1.0}})
     progress.done += 1
     first, second = progress.lines()
     assert "1/3 cases" in first
@@ -255,9 +254,3 @@ def test_progress_counts_what_tasks_report() -> None:
     assert "feasible 25.0%" in first
     assert second == "best so far: 2 Mtoken/s  A  8 chips  m"
     assert clock(3725) == "1:02:05"
-
-
-def test_seeds_depend_on_the_place_alone() -> None:
-    """The seed of a generation is the same on every machine and differs between places."""
-    assert seed_of(0, "outer", "a", 1) == 227596774
-    assert len({seed_of(0, "layout", case, generation) for case in range(9) for generation in range(9)}) == 81

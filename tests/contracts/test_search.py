@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sweep.blocks import search_points
-from sweep.bounds import memory_floor, time_floor
+from model.evaluate import evaluate_training
+from model.layout import SCHEDULES
+from sweep import catalogue
+from sweep.bounds import bound_values, floor_costs, node_floors, point_floors
 from sweep.cases import Case, Question, cases, records
-from sweep.keep import best, front
+from sweep.columns import QUANTITIES
+from sweep.keep import best, front, select
+from sweep.search import search_range
 from sweep.study import Search, Study, load, parse
 
 STUDY = """
@@ -33,7 +38,10 @@ virtual_stages = {{ max = 3 }}
 micro_batch = [1, 2]
 expert_tensor_parallel = [1, 2]
 schedule = ["1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe"]
+overlap_off = ["none", "expert+data"]
+offload = ["none", "optimizer", "activations"]
 """
+SMALL_MODELS = ("llama-3-8b", "llama-3-70b", "qwen3-30b-a3b", "deepseek-v2", "gpt-oss-120b", "mixtral-8x7b")
 MACHINES = [
     ("cloudmatrix-384", "qwen3-235b-a22b", 384, 768),
     ("gb200-nvl72", "llama-3-70b", 72, 144),
@@ -53,11 +61,15 @@ def question(study: Study, **changes: object) -> Question:
 
 def kept(asked: Question, case: Case, cuts: int = 1) -> dict[str, np.ndarray]:
     """The rows kept of a case searched in this many pieces."""
-    from sweep.keep import merged, select
+    from sweep.keep import merged
 
-    points = len(records(asked, case).space.offsets) - 1
-    edges = np.linspace(0, points, cuts + 1).astype(int)
-    parts = [search_points(asked, case, int(a), int(b))[0] for a, b in pairwise(edges)]
+    known = records(asked, case)
+    edges = np.linspace(0, known.space.count, cuts + 1).astype(int)
+    found = [search_range(asked, known, int(a), int(b)) for a, b in pairwise(edges)]
+    parts = [rows for rows, _ in found]
+    tallies = [tally for _, tally in found]
+    assert sum(tally.layouts for tally in tallies) == known.space.count
+    assert sum(tally.evaluated + sum(tally.pruned.values()) for tally in tallies) == known.space.count
     rows = merged([part for part in parts if part is not None])
     chosen = select(asked.search, rows)
     return {name: values[chosen] for name, values in rows.items()}
@@ -67,6 +79,75 @@ def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
     assert one.keys() == other.keys()
     for name in one:
         assert np.array_equal(one[name], other[name]), name
+
+
+@st.composite
+def instances(draw: st.DrawFn) -> tuple[Study, Case]:
+    """Any machine, with any model on few chips, and an option space of its own."""
+
+    def some(values: tuple[object, ...], most: int = 3) -> str:
+        return json.dumps(draw(st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)))
+
+    system = draw(st.sampled_from(catalogue.names("systems")))
+    machine = catalogue.system(system)
+    chips = machine.unit_packages * draw(st.sampled_from((1, 1, 2))) if machine.unit_packages <= 16 else 16
+    text = STUDY.partition("[layout]")[0].format(
+        system=system, model=draw(st.sampled_from(SMALL_MODELS)), chips=chips, batch=draw(st.sampled_from((24, 64, 96)))
+    )
+    text += f"""[layout]
+    tensor_parallel = {some((1, 2, 4, 8))}
+    context_parallel = {some((1, 2, 4), 2)}
+    micro_batch = {some((1, 2, 4), 2)}
+    virtual_stages = {{ max = {draw(st.integers(1, 4))} }}
+    expert_tensor_parallel = {some((1, 2), 1)}
+    recompute = {some(("none", "selective", "full", "norm", "core_attention+activation"))}
+    zero_stage = {some((0, 1, 2, 3))}
+    schedule = {some(SCHEDULES)}
+    overlap_off = {some(("none", "tensor", "expert+data", "data"), 2)}
+    offload = {some(("none", "optimizer", "activations", "optimizer+activations"), 2)}
+    """
+    study = parse(text)
+    listed = cases(study)[0]
+    assume(listed)
+    return study, listed[0]
+
+
+def enumerated(asked: Question, case: Case) -> dict[str, np.ndarray]:
+    """Every layout on its own row of one flat list: no meshes, no bounds, no blocks."""
+    known = records(asked, case)
+    cost = evaluate_training(known.system, known.stack, known.training, known.space.decode(0, known.space.count))
+    shape = (known.space.count,)
+    found = {name: np.broadcast_to(np.asarray(q.read(cost)), shape) for name, q in QUANTITIES.items()}
+    return found | {"layout_id": np.arange(known.space.count), "feasible": cost.feasible}
+
+
+FRONTS = [("tokens_per_s", "hbm_used_bytes"), ("energy_per_token_j", "tokens_per_s_per_chip", "power_w")]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
+@given(instances(), st.sampled_from(sorted(QUANTITIES)), st.sampled_from(FRONTS), st.integers(1, 9))
+def test_the_search_finds_what_enumeration_finds(
+    instance: tuple[Study, Case], objective: str, pareto: tuple[str, ...], top: int
+) -> None:
+    """Random machines, models and option spaces: the proven best rows are those of looking at every single layout."""
+    study, case = instance
+    count = records(question(study), case).space.count
+    assume(0 < count < 150_000)
+    every = enumerated(question(study), case)
+    fits = np.flatnonzero(every["feasible"])
+    for search in (
+        replace(study.search, rows="top", top=top, objective=objective),
+        replace(study.search, rows="pareto", pareto=pareto),
+    ):
+        wanted = fits[select(search, {name: values[fits] for name, values in every.items()})] if len(fits) else fits
+        for prune in (True, False):
+            asked = Question(study.axes, replace(search, prune=prune), (), 0)
+            rows, tally = search_range(asked, records(asked, case), 0, count)
+            found = [] if rows is None else rows["layout_id"].tolist()
+            assert found == wanted.tolist(), (search.rows, prune)
+            assert tally.layouts == count == tally.evaluated + sum(tally.pruned.values())
+            for name in QUANTITIES if rows is not None else ():
+                assert np.array_equal(rows[name], every[name][wanted]), name
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
@@ -80,22 +161,24 @@ def test_pruning_loses_no_row(machine: tuple[str, str, int, int], objective: str
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
-def test_no_layout_is_below_the_bounds_of_its_point(machine: tuple[str, str, int, int]) -> None:
-    """Bounds of memory and time hold for every layout of a sample of grid points."""
-    from model.evaluate import evaluate_training
-
+def test_no_layout_is_beyond_the_bounds_of_its_node_and_point(machine: tuple[str, str, int, int]) -> None:
+    """No layout of a sample of nodes has a better value of any quantity than its node's and its point's bounds."""
     study, case = small(*machine)
-    asked = question(study)
-    known = records(asked, case)
-    count = len(known.space.offsets) - 1
-    points = np.unique(np.random.default_rng(0).integers(0, count, 300))
-    memory = memory_floor(known, points, study.axes.zero_stage)
-    time = time_floor(known, points)
-    sizes = known.space.offsets[points + 1] - known.space.offsets[points]
-    _, layouts = known.space.of_points(points)
-    cost = evaluate_training(known.system, known.stack, known.training, layouts)
-    assert (cost.memory.total >= np.repeat(memory, sizes)).all()
-    assert (cost.step_time >= np.repeat(time, sizes)).all()
+    known = records(question(study), case)
+    nodes = np.unique(np.random.default_rng(0).integers(0, len(known.space.offsets) - 1, 40))
+    listing = known.space.listing(nodes)
+    costs = floor_costs(known, nodes)
+    floors = node_floors(known, nodes, costs)
+    assert np.array_equal(listing.nodes, nodes)
+    of_points = point_floors(known, listing, costs)
+    of_nodes = floors.take(listing.node[listing.stage])
+    numbers = listing.first.repeat(listing.sizes) + np.concatenate([np.arange(n) for n in listing.sizes])
+    cost = evaluate_training(known.system, known.stack, known.training, known.space.take(numbers))
+    for name, quantity in QUANTITIES.items():
+        value = np.broadcast_to(quantity.sign * np.asarray(quantity.read(cost)), numbers.shape)
+        for bounds in (of_nodes, of_points):
+            best = bound_values(known, bounds, (name,))[:, 0].repeat(listing.sizes)
+            assert (value >= best).all(), name
 
 
 @pytest.mark.parametrize("rows", ["best", "top", "pareto", "feasible"])

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.architecture import Architecture, Experts, LatentAttention
-from model.layout import SCHEDULES, SHORT, Layout, recompute_code
+from model.layout import OVERLAPS, SCHEDULES, SHORT, Layout, mask_of, recompute_code
 from model.legality import legal
 from model.workload import Training
-from sweep.space import Axes, Degrees, Problem, layout_space
+from sweep.axes import Axes, Degrees, Problem
+from sweep.space import layout_space
 
 SELECTIVE = ("core_attention",)
 DENSE = Architecture("dense", 6, 64, 12, 4, 8, 96, 1000)
@@ -59,16 +60,18 @@ def brute_force(problem: Problem, axes: Axes) -> set[tuple[int, ...]]:
         "schedule": list(range(len(SCHEDULES))),
         "context_exchange": [0, 1],
         "rank_order": [0, 1],
+        "overlap_off": sorted({code & part for code in axes.overlap_off for part in range(1 << len(OVERLAPS))}),
+        "offload": sorted({0, *axes.offload}),
     }
     mesh = np.meshgrid(*values.values(), indexing="ij", sparse=False)
     flat = Layout(**{name: axis.reshape(-1) for name, axis in zip(values, mesh, strict=True)})
     flat = flat.take(np.flatnonzero(flat.ranks == ranks))
     flat = flat.take(np.flatnonzero(legal(Training(shape, problem.sequence), flat)))
     rows = (tuple(int(v) for v in row) for row in zip(*(getattr(flat, name) for name in FIELDS), strict=True))
-    return {row for row in rows if once(dict(zip(FIELDS, row, strict=True)), axes)}
+    return {row for row in rows if once(dict(zip(FIELDS, row, strict=True)), problem, axes)}
 
 
-def once(row: dict[str, int], axes: Axes) -> bool:
+def once(row: dict[str, int], problem: Problem, axes: Axes) -> bool:
     """Whether a layout is the one that stands for all that cost the same, and its options are the study's."""
     pipeline = row["pipeline_parallel"] > 1
     schedule, chunks = SCHEDULES[row["schedule"]], row["virtual_stages"]
@@ -81,6 +84,9 @@ def once(row: dict[str, int], axes: Axes) -> bool:
     shards = row["expert_parallel"] * row["expert_tensor_parallel"]
     alone = replicas == 1 and row["tensor_parallel"] == shards
 
+    effects = {"tensor": row["tensor_parallel"] > 1, "expert": row["expert_parallel"] > 1, "data": not alone}
+    felt = mask_of((name for name in problem.overlaps if effects[name]), OVERLAPS, "overlap")
+
     def chosen(value: int, effect: bool, neutral: int, values: tuple[int, ...]) -> bool:
         return value in values if effect else value == neutral
 
@@ -90,6 +96,8 @@ def once(row: dict[str, int], axes: Axes) -> bool:
         and chosen(row["context_exchange"], row["context_parallel"] > 1, 0, axes.context_exchange)
         and chosen(row["zero_stage"], not alone, min(axes.zero_stage), axes.zero_stage)
         and chosen(row["rank_order"], pipeline and row["data_parallel"] > 1, 0, axes.rank_order)
+        and row["overlap_off"] in {code & felt for code in axes.overlap_off}
+        and row["offload"] in (axes.offload if problem.host else {0} & set(axes.offload))
     )
 
 
@@ -109,6 +117,8 @@ problems = st.builds(
     ranks=st.sampled_from([1, 2, 4, 6, 8, 12]),
     global_batch=st.sampled_from([1, 4, 6, 12]),
     selective=st.just(SELECTIVE),
+    overlaps=st.sampled_from([(), ("tensor",), ("expert", "data"), OVERLAPS]),
+    host=st.booleans(),
 )
 degrees = st.one_of(
     st.builds(Degrees, values=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(lambda v: tuple(sorted(set(v))))),
@@ -130,6 +140,8 @@ narrowings = st.builds(
     schedule=st.sampled_from([(0,), (2,), (0, 2), (0, 1, 2, 5, 6)]),
     context_exchange=st.sampled_from([(0,), (1,), (0, 1)]),
     rank_order=st.sampled_from([(0,), (1,), (0, 1)]),
+    overlap_off=st.sampled_from([(0,), (5,), (0, 7)]),
+    offload=st.sampled_from([(0,), (1,), (0, 3)]),
 )
 
 
@@ -162,7 +174,7 @@ def test_every_dropped_combination_has_a_rule(problem: Problem, axes: Axes) -> N
 @settings(deadline=None, max_examples=15)
 @given(problems, st.data())
 def test_a_layout_has_one_number_however_it_is_decoded(problem: Problem, data: st.DataObject) -> None:
-    """Blocks cut anywhere, single numbers, whole grid points and look-up by value agree."""
+    """Blocks cut anywhere, single numbers, listings of nodes in any order and look-up by value agree."""
     space = layout_space(problem, NARROW)
     if not space.count:
         return
@@ -173,10 +185,16 @@ def test_a_layout_has_one_number_however_it_is_decoded(problem: Problem, data: s
     for name in FIELDS:
         assert np.array_equal(getattr(block, name), getattr(single, name))
     assert np.array_equal(space.find(block), numbers)
-    point = data.draw(st.integers(0, len(space.offsets) - 2))
-    own, layouts = space.of_points(np.array([point]))
-    assert np.array_equal(own, np.arange(space.offsets[point], space.offsets[point + 1]))
-    assert np.array_equal(space.find(layouts), own)
+    nodes = np.array(data.draw(st.lists(st.integers(0, len(space.offsets) - 2), min_size=1, unique=True)))
+    listing = space.listing(nodes)
+    found = []
+    for mesh in listing.meshes():
+        layouts = listing.layout(mesh).flat()  # options first, points last: as a mesh numbers its places
+        own = mesh.numbers(np.arange(mesh.size))
+        assert np.array_equal(space.find(layouts), own)
+        found += own.tolist()
+    wanted = [np.arange(space.offsets[node], space.offsets[node + 1]) for node in nodes]
+    assert sorted(found) == sorted(np.concatenate(wanted).tolist())
 
 
 def test_an_illegal_layout_has_no_number() -> None:
@@ -195,7 +213,8 @@ def test_a_published_layout_is_in_the_space() -> None:
         micro_batch=np.array([1]), global_batch=np.array([2048]), sequence_parallel=np.array([1]),
         virtual_stages=np.array([7]), schedule=np.array([SCHEDULES.index("interleaved")]),
         zero_stage=np.array([1]), **{n: np.array([1]) for n in ("context_parallel", "expert_parallel",
-        "expert_tensor_parallel")}, **{n: np.array([0]) for n in ("recompute", "context_exchange", "rank_order")},
+        "expert_tensor_parallel")}, **{n: np.array([0]) for n in ("recompute", "context_exchange", "rank_order",
+        "overlap_off", "offload")},
     )  # fmt: skip
     assert space.find(published)[0] >= 0
 

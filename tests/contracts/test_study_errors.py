@@ -116,6 +116,49 @@ def test_each_mistake_is_named(before: str, after: str, key: str, words: str) ->
             "[outer]\ntrials = 4\nvariables = { chips = { low = 64, high = 8 } }",
             "outer.variables.chips", "low must be below high",
         ),
+        ("[search]\nsampler = 'cmaes'", "search.sampler", "'cma_es'"),
+        ("[search]\nneighbours = 1.5", "search.neighbours", "less than or equal to 1"),
+        ("[search]\nbaselines = 'tp=8'", "search.baselines", "must be a valid list"),
+        ("[search]\nbaselines = ['tp=2', 'tpp=8']", "search.baselines[1]", "unknown axis, but got 'tpp'; did you mean"),
+        ("[search]\nbaselines = ['tp=some']", "search.baselines[0]", "tp: must be a positive whole number"),
+        (
+            "[search]\nmethod = 'optuna'\ntrials = 1\nbaselines = ['tp=2', 'tp=4']",
+            "search.baselines", "search.trials = 1 must be at least their number, but got 2",
+        ),
+        (
+            "[search]\nmethod = 'both'\nsampler = 'cma_es'\nrows = 'pareto'\npareto = ['tokens_per_s', 'power_w']",
+            "search.sampler", "takes a single objective, but got 'cma_es'; for 2 take one of tpe, gp, nsga2, nsga3",
+        ),
+        (
+            "[outer]\ntrials = 4\nsampler = 'cma_es'\nobjectives = ['mfu', 'power_w']\nvariables = { chips = [8] }",
+            "outer.sampler", "takes a single objective",
+        ),
+        (
+            "[outer]\ntrials = 4\nsampler = 'brute_force'\n"
+            "variables = { 'chip.hbm_bandwidth' = { low = '1 TB/s', high = '2 TB/s' } }",
+            'outer.variables."chip.hbm_bandwidth"', "list the choices",
+        ),
+        (
+            "[outer]\ntrials = 4\nvariables = { chips = [8] }\nbaselines = [{ chips = 8 }, { chip = 1, chips = 8 }]",
+            "outer.baselines[1].chip", "did you mean 'chips'?",
+        ),
+        (
+            "[outer]\ntrials = 4\nvariables = { chips = [8, 16], batch = [64] }\nbaselines = [{ chips = 8 }]",
+            "outer.baselines[0]", "batch is missing",
+        ),
+        (
+            "[outer]\ntrials = 4\nvariables = { chips = [8, 16] }\nbaselines = [{ chips = 12 }]",
+            "outer.baselines[0].chips", "12 is not among what the study offers",
+        ),
+        (
+            "[outer]\ntrials = 4\nvariables = { 'chip.hbm_bandwidth' = { low = '1 TB/s', high = '2 TB/s' } }\n"
+            "baselines = [{ 'chip.hbm_bandwidth' = 1.5 }]",
+            'outer.baselines[0]."chip.hbm_bandwidth"', "needs a unit",
+        ),
+        (
+            "[outer]\ntrials = 1\nvariables = { chips = [8, 16] }\nbaselines = [{ chips = 8 }, { chips = 16 }]",
+            "outer.baselines", "outer.trials = 1 must be at least their number, but got 2",
+        ),
     ],
 )  # fmt: skip
 def test_each_mistake_in_an_optional_table_is_named(addition: str, key: str, words: str) -> None:

@@ -130,7 +130,7 @@ def test_poisoned_cases_are_told_and_the_rest_goes_on(
 def test_a_failed_case_of_a_cut_run_is_told_without_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A piece that raises is told with its range of points; the other pieces are kept for the next try."""
+    """A piece that raises is told with its range of layouts; the other pieces are kept for the next try."""
     from sweep import blocks
 
     monkeypatch.setattr(blocks, "FULL_TASK", 300)
@@ -151,7 +151,7 @@ def test_a_failed_case_of_a_cut_run_is_told_without_ray(
         )
     (told,) = json.loads(output)["failed"]
     assert code == 1
-    assert told["points"][0] == seen[1] < told["points"][1]
+    assert told["layouts"][0] == seen[1] < told["layouts"][1]
     assert len(seen) > 3
     again: list[int] = []
     monkeypatch.setattr(scheduler, "run_piece", lambda *task: (again.append(task[2]), real(*task))[1])

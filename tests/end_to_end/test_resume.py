@@ -167,6 +167,60 @@ def test_a_run_cut_into_tasks_goes_on_between_them(short_folder: Path, monkeypat
     assert set(calls[len(before) :]).isdisjoint(before[:3])
 
 
+SAMPLED = """
+name = "sampled"
+question = "Do interruptions change a proposal?"
+chips = [128]
+[[workloads]]
+model = "llama-3-8b"
+sequence = "8192 token"
+batch = 128
+[[designs]]
+system = "dgx-h100"
+[search]
+method = "optuna"
+sampler = "{sampler}"
+trials = 240
+generation = 6
+rows = "top:10"
+baselines = ["tp=8,mbs=1"]
+"""
+
+
+def trials_of(run: Path) -> list[str]:
+    """Lines of the one case of a study."""
+    log = run / "trials" / "case-000000.jsonl"
+    return log.read_text().splitlines(keepends=True) if log.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["tpe", "cma_es"])
+def test_a_sampled_case_killed_in_the_middle_goes_on(short_folder: Path, sampler: str) -> None:
+    """Killed between generations of one case, its log torn: the same trials and rows, most of them not tried again."""
+    text = SAMPLED.format(sampler=sampler)
+    undisturbed = finish(start(short_folder, "a", workers=0, text=text))
+    process = start(short_folder, "b", workers=0, text=text)
+    run = short_folder / "b" / Path(undisturbed["run"]).name
+    wait_for(lambda: len(trials_of(run)) >= 60, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = trials_of(run)
+    assert 60 <= len(before) < 240
+    assert '"done": "case"' not in (run / "manifest.jsonl").read_text()
+    log = run / "trials" / "case-000000.jsonl"
+    log.write_text("".join(before)[:-40])  # what a crash in mid-line leaves
+    stamp = log.stat().st_ino
+
+    process = start(short_folder, "b", workers=0, text=text)
+    wait_for(lambda: len(trials_of(run)) > len(before), process)
+    assert log.stat().st_ino == stamp  # added to
+    assert trials_of(run)[: len(before) - 1] == before[:-1]
+    resumed = finish(process)
+    assert resumed["digest"] == undisturbed["digest"]
+    assert resumed["answer"] == undisturbed["answer"]
+    assert trials_of(run) == trials_of(Path(undisturbed["run"]))
+
+
 OUTER = """
 [outer]
 trials = 12

@@ -222,7 +222,17 @@ def test_help_comes_at_once() -> None:
 
 def test_a_row_says_all_that_its_numbers_need(tmp_path: Path) -> None:
     """The cost model, asked about a row's machine, workload and layout, gives the row's numbers: changes included."""
-    from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES, SHORT, Layout
+    from model.layout import (
+        CONTEXT_EXCHANGES,
+        OFFLOADS,
+        OVERLAPS,
+        RANK_ORDERS,
+        RECOMPUTE_MODULES,
+        SCHEDULES,
+        SHORT,
+        Layout,
+        mask_of,
+    )
     from model.step import training_step
     from model.workload import Training
     from sweep import catalogue
@@ -233,13 +243,13 @@ def test_a_row_says_all_that_its_numbers_need(tmp_path: Path) -> None:
     text = text.replace("gb200-nvl72", "atlas-920-supernode")
     found = run(tmp_path, text.replace("[32, 64]", "[32, 384]"))
     words = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+    masks = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
     corners = set()
     for number in range(duckdb.sql(f"SELECT count(*) FROM '{found['run']}/designs/*.parquet'").fetchall()[0][0]):
         row = read_row(Path(found["run"]), number)
         corners.add(row["corner"])
-        modules = [m for m in row["recompute"].split("+") if m != "none"]
         codes = {name: known.index(row[name]) for name, known in words.items()}
-        codes["recompute"] = sum(1 << RECOMPUTE_MODULES.index(m) for m in modules)
+        codes |= {name: mask_of(row[name].split("+"), known, name) for name, known in masks.items()}
         layout = Layout(**{long: codes.get(short, row[short]) for long, short in SHORT.items()})
         shape = catalogue.architecture(row["model"])
         work = Training(shape, row["sequence"], row["number_format"], row["expert_imbalance"])

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from model.architecture import Architecture
 from model.chip import FORMATS
-from model.layout import RECOMPUTE_MODULES, SCHEDULES, Array, Layout, recompute_code, recompute_names
+from model.layout import (
+    OFFLOADS,
+    OVERLAPS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    Array,
+    Layout,
+    recompute_code,
+    recompute_names,
+)
 from model.legality import legal
 from model.stack import Stack
 from model.system import System
@@ -132,6 +141,8 @@ def random_layouts(training: Training, seed: int, rows: int = ROWS, few_microbat
         schedule=schedule,
         context_exchange=rng.integers(0, 2, rows),
         rank_order=rng.integers(0, 2, rows),
+        overlap_off=np.where(rng.random(rows) < 0.3, rng.integers(0, 1 << len(OVERLAPS), rows), 0),
+        offload=np.where(rng.random(rows) < 0.3, rng.integers(0, 1 << len(OFFLOADS), rows), 0),
     )
     return layout.take(np.flatnonzero(legal(training, layout))[:wanted])
 

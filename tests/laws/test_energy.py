@@ -26,7 +26,7 @@ def capped(system: System, share: float | None) -> System:
 
 def chip_watts(cost: StepCost, case: Case) -> np.ndarray:
     """Mean watts of one rank during a step, before conversion."""
-    energy = cost.energy
+    energy = cost.energy.split
     return (energy.matrix + energy.hbm + energy.link + energy.idle) / (cost.step_time * case.layout.ranks)
 
 
@@ -66,7 +66,7 @@ def test_losses_multiply_the_load(case: Case, pue: float, cooling: float, conver
     """At the meter stands the load, over the conversion's efficiency, times cooling, times the building's overhead."""
     building = replace(case.system.facility, pue=pue, cooling_fraction=cooling, conversion_efficiency=conversion)
     cost = training_step(replace(case.system, facility=building), case.stack, case.training, case.layout)
-    energy = cost.energy
+    energy = cost.energy.split
     load = energy.matrix + energy.hbm + energy.link + energy.idle + energy.host + energy.network
     np.testing.assert_allclose(energy.total, load / conversion * (1 + cooling) * pue, rtol=1e-9)
 
@@ -77,10 +77,10 @@ def test_a_chip_at_rest_draws_for_the_whole_step(case: Case) -> None:
     """Idle energy is idle power times ranks times the step, as parts' energy is their rating times the step."""
     cost = training_step(case.system, case.stack, case.training, case.layout)
     ranks, seconds = case.layout.ranks, cost.step_time
-    np.testing.assert_allclose(cost.energy.idle, case.system.chip.power.idle_w * ranks * seconds, rtol=1e-12)
+    np.testing.assert_allclose(cost.energy.split.idle, case.system.chip.power.idle_w * ranks * seconds, rtol=1e-12)
     watts = sum(part.count * part.watts / part.per_packages for part in case.system.parts)
     parts = watts * case.system.packages_per_rank * ranks * seconds
-    np.testing.assert_allclose(cost.energy.host + cost.energy.network, parts, rtol=1e-9)
+    np.testing.assert_allclose(cost.energy.split.host + cost.energy.split.network, parts, rtol=1e-9)
 
 
 @settings(max_examples=40)
@@ -90,7 +90,9 @@ def test_work_is_paid_for_whatever_the_layout(case: Case) -> None:
     free = with_chip(case.system, power_cap_w=1e9)
     cost = training_step(free, case.stack, case.training, case.layout)
     cheapest = min(case.system.chip.power.joule_per_flop.values())
-    at_most(case, cost.model_flops * cheapest, cost.energy.matrix, "joules of the model's FLOPs and of the step's")
+    at_most(
+        case, cost.model_flops * cheapest, cost.energy.split.matrix, "joules of the model's FLOPs and of the step's"
+    )
 
 
 @pytest.mark.parametrize("ranks", [8, 36, 64, 72])

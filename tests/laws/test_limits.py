@@ -6,11 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.layout import Layout, recompute_code
+from model.layout import OFFLOADS, Layout, mask_of, recompute_code
 from model.legality import legal
 from model.step import training_step
 from tests.laws.strategies import Case, at_most, cases
 
+OPTIMIZER, ACTIVATIONS = (mask_of([name], OFFLOADS, "offload") for name in ("optimizer", "activations"))
 COMMUNICATION = ("tensor", "context", "expert", "transfer", "bubble", "data")
 
 
@@ -24,7 +25,7 @@ def test_a_single_rank_neither_talks_nor_waits(case: Case, micro_batch: int, zer
     cost = training_step(case.system, case.stack, case.training, layout)
     parts = cost.time.parts()
     assert {name: parts[name].tolist() for name in COMMUNICATION if np.any(parts[name])} == {}
-    assert not np.any(cost.energy.link)
+    assert not np.any(cost.energy.split.link)
     assert np.all(cost.step_time > 0)
 
 
@@ -40,22 +41,53 @@ def test_more_microbatches_cost_their_share(case: Case, factor: int) -> None:
     at_most(case, many, factor * once, f"step with {factor} x the batch, and {factor} steps")
 
 
+def _with_activations_on_chip(case: Case) -> Case:
+    return replace(case, layout=case.layout.with_(offload=case.layout.offload & OPTIMIZER))
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_offloading_frees_the_chip_and_is_paid_in_time(case: Case) -> None:
+    """What goes to the host leaves the chip, takes time on the way, and is bounded by the host's memory."""
+    here = case.layout.with_(offload=0 * case.layout.offload)
+    at_home = training_step(case.system, case.stack, case.training, here)
+    for what in (OPTIMIZER, ACTIVATIONS, OPTIMIZER | ACTIVATIONS):
+        away = training_step(case.system, case.stack, case.training, here.with_(offload=here.offload + what))
+        at_most(case, away.memory.total, at_home.memory.total, "memory with and without offloading")
+        if case.system.host is None:
+            assert (np.asarray(away.violations["host_bytes"]) >= 0).all()
+        elif what == ACTIVATIONS:
+            at_most(case, at_home.step_time, away.step_time, "step without and with offloaded activations")
+        elif what == OPTIMIZER:
+            assert not np.any(away.memory.split.optimizer)
+
+
 @settings(max_examples=60)
 @given(case=cases())
 def test_full_recomputation_trades_memory_for_time(case: Case) -> None:
-    """Recomputing everything holds no more activations than recomputing nothing, and is never faster."""
+    """Recomputing everything holds no more activations than recomputing nothing, and is never faster.
+
+    Where activations go to the host and back, less of them saves time too.
+    """
+    case = _with_activations_on_chip(case)
     nothing = case.layout.with_(recompute=0 * case.layout.recompute)
     everything = case.layout.with_(recompute=0 * case.layout.recompute + recompute_code(["full"]))
     none = training_step(case.system, case.stack, case.training, nothing)
     full = training_step(case.system, case.stack, case.training, everything)
-    at_most(case, full.memory.activations, none.memory.activations, "activations of full and of no recomputation")
+    at_most(
+        case,
+        full.memory.split.activations,
+        none.memory.split.activations,
+        "activations of full and of no recomputation",
+    )
     at_most(case, none.step_time, full.step_time, "step with no and with full recomputation")
 
 
 @settings(max_examples=25)
 @given(case=cases())
 def test_recomputing_one_more_module_trades_memory_for_time(case: Case) -> None:
-    """Each module that is recomputed frees memory, or nothing, and never saves time."""
+    """Each module that is recomputed frees memory, or nothing, and never saves time, where activations stay."""
+    case = _with_activations_on_chip(case)
     for module in ("core_attention", "norm", "activation", "feed_forward", "experts", "shared_experts"):
         bit = recompute_code([module])
         without = case.layout.with_(recompute=case.layout.recompute & ~1 & ~bit)
@@ -72,7 +104,7 @@ def test_sharding_more_states_never_holds_more(case: Case) -> None:
     held = []
     for stage in range(4):
         layout = case.layout.with_(zero_stage=0 * case.layout.zero_stage + stage)
-        held.append(training_step(case.system, case.stack, case.training, layout).memory)
+        held.append(training_step(case.system, case.stack, case.training, layout).memory.split)
     single = case.layout.pipeline_parallel == 1  # elsewhere the fullest stage may be another one
     for stage in (1, 2, 3):
         less, more = held[stage], held[stage - 1]

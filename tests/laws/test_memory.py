@@ -36,7 +36,7 @@ def used(model: Architecture, layout: Layout, sequence: int = 2048, stack: Stack
     """Memory of a legal layout."""
     training = Training(model, sequence)
     assert np.all(legal(training, layout)), layout
-    return training_step(SYSTEM, stack, training, layout).memory
+    return training_step(SYSTEM, stack, training, layout).memory.split
 
 
 @pytest.mark.parametrize("name", GPTS)
@@ -112,7 +112,10 @@ def test_shards_hold_no_less_than_their_share(case: Case) -> None:
     one = replace(case, layout=case.layout.take(rows))
     cost = training_step(case.system, case.stack, case.training, one.layout)
     at_most(
-        one, 2.0 * case.training.architecture.parameters / one.layout.ranks, cost.memory.weights, "share and weights"
+        one,
+        2.0 * case.training.architecture.parameters / one.layout.ranks,
+        cost.memory.split.weights,
+        "share and weights",
     )
 
 
@@ -122,7 +125,7 @@ def test_a_larger_microbatch_never_holds_less(case: Case) -> None:
     """Twice the sequences in a microbatch, and in the batch, hold as many bytes or more."""
     layout = case.layout
     double = layout.with_(micro_batch=2 * layout.micro_batch, global_batch=2 * layout.global_batch)
-    once = training_step(case.system, case.stack, case.training, layout).memory
-    twice = training_step(case.system, case.stack, case.training, double).memory
+    once = training_step(case.system, case.stack, case.training, layout).memory.split
+    twice = training_step(case.system, case.stack, case.training, double).memory.split
     at_most(case, once.total, twice.total, "memory, and with twice the microbatch")
     at_most(case, twice.total, 2.0 * once.total, "memory with twice the microbatch, and twice the memory")
