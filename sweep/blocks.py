@@ -72,12 +72,16 @@ def solve(task: Task) -> dict[str, Any]:
 
 def finish(question: Question, case: Case, parts: list[Place], target: Place) -> dict[str, Any]:
     """Keep the best of what several tasks of a case kept, and write it as the part of the case."""
-    tables = [columns for part in parts if (columns := store.read_part(part)) is not None]
-    if not tables:
+    found: Columns | None = None
+    for part in parts:  # one after the other: a front of each of a hundred parts would not fit
+        columns = store.read_part(part)
+        if columns is None:
+            continue
+        every = columns if found is None else merged([found, columns])
+        chosen = select(question.search, every)
+        found = {name: values[chosen] for name, values in every.items()}
+    if found is None:
         return {"rows": 0, "best": None}
-    found = merged(tables)
-    chosen = select(question.search, found)
-    found = {name: values[chosen] for name, values in found.items()}
     rows = store.write_part(target, question, case, found)
     return {"rows": rows, "part": target.name, "best": best_row(question, case, found)}
 
