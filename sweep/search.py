@@ -125,7 +125,9 @@ def _listings(known: Records, first: int, last: int) -> Iterator[Listing]:
     nodes = _nodes_between(known, first, last)
     step = nodes_at_once(known)
     for start in range(0, len(nodes), step):
-        yield _inside(known.space.listing(nodes[start : start + step]), first, last)
+        listing = _inside(known.space.listing(nodes[start : start + step]), first, last)
+        if len(listing.stage):  # a range may begin and end inside the options of one point: none starts in it
+            yield listing
 
 
 def _inside(listing: Listing, first: int, last: int) -> Listing:
@@ -173,10 +175,12 @@ def _stored(question: Question, known: Records, tally: Tally, first: int, last: 
         if not every:
             floors = point_floors(known, listing, floor_costs(known, listing.nodes))
             listing = _that_fit(question, known, tally, listing, floors)[0]
-        partial = partial_costs(known, listing) if len(listing.stage) else None
+            if not len(listing.stage):
+                continue
+        partial = partial_costs(known, listing)
         for mesh in listing.meshes():
             for block in mesh.cut(BLOCK):
-                parts += _block_rows(question, known, tally, partial, block, every)  # type: ignore[arg-type]
+                parts += _block_rows(question, known, tally, partial, block, every)
     if not parts:
         return None
     rows = merged(sorted(parts, key=lambda part: int(part["layout_id"][0])))

@@ -191,6 +191,19 @@ def test_pieces_give_what_the_whole_gives(rows: str) -> None:
         same(whole, kept(asked, case, cuts))
 
 
+@pytest.mark.parametrize("rows", ["top", "pareto", "feasible", "all"])
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_range_in_which_no_point_starts_holds_nothing(rows: str, prune: bool) -> None:
+    """A case may be cut inside the options of a point, its last one too: they belong to the range before."""
+    study, case = small(*MACHINES[3])
+    asked = question(study, rows=rows, prune=prune, pareto=("tokens_per_s", "hbm_used_bytes"))
+    known = records(asked, case)
+    count = known.space.count
+    found, tally = search_range(asked, known, count - 1, count)
+    assert found is None
+    assert (tally.layouts, tally.evaluated, tally.pruned) == (0, 0, {})
+
+
 def test_all_rows_are_all_legal_layouts() -> None:
     """rows = "all" keeps infeasible layouts too, each with its excess over HBM."""
     study, case = small(*MACHINES[3])
