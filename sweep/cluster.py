@@ -5,6 +5,7 @@ All three take the same tasks and give the same results; a run's rows do not dep
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import queue
@@ -54,6 +55,7 @@ _JOINING_ENVIRONMENT = _DRIVER_ENVIRONMENT | {
 }
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h"  # a live block of progress hides it
+_FOLDER = "sweep-"
 _ANSWER_S = 5.0
 _SLOTS_FOR_S = 5.0  # how long the size of a cluster is taken as known
 _OBJECT_STORE_BYTES = 80 << 20  # results are lines of text; rows never travel
@@ -358,8 +360,7 @@ def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
     with _environment(_LOCAL_ENVIRONMENT | WORKER_ENVIRONMENT | token):
         import ray
 
-        folder = tempfile.mkdtemp(prefix="sweep-")
-        with _silent_ray(), _ends_at_once(folder):
+        with _folder() as folder, _silent_ray(), _ends_at_once(folder):
             try:
                 with _signals_held({signal.SIGINT}):
                     _start_own(workers, dashboard, folder)
@@ -367,7 +368,24 @@ def _own(workers: int, dashboard: bool) -> Iterator[Pool]:
             finally:
                 with _signals_held({signal.SIGINT}):
                     ray.shutdown()
-                    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    """A folder for Ray's files. Those that killed runs have left are deleted: nobody holds their locks any more."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        with suppress(OSError), (left / ".lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=_FOLDER)
+    try:
+        with Path(folder, ".new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            Path(folder, ".new").rename(Path(folder, ".lock"))  # seen only when it is held
+            yield folder
+    finally:
+        with _signals_held({signal.SIGINT}):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_own(workers: int, dashboard: bool, folder: str) -> None:

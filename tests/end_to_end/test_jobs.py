@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from sweep import store
 from sweep.running import run_study
 from sweep.study import parse
 from tests.end_to_end.hosts import done_cases, text, wait_until
@@ -28,7 +27,7 @@ ENVIRONMENT = {
     "RAY_AUTH_TOKEN": "c0de" * 16,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "PYTHONPATH": str(Path(str(store.__file__)).parents[len(store.__name__.split(".")) - 1]),
+    "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
 }
 
 

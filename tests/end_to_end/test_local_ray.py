@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sweep.cases import Question, cases
-from sweep.cluster import pool
+from sweep.cluster import _folder, pool
 from sweep.progress import Progress
 from sweep.scheduler import Scheduler
 from sweep.store import RunFolder
@@ -71,6 +71,17 @@ def stored() -> Any:
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     return get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address)).store_stats
+
+
+def test_what_a_killed_run_left_is_deleted_by_the_next(short_names: None) -> None:
+    """A folder that no process holds goes; one of a living run, and one of something else, stay."""
+    place = Path(tempfile.gettempdir())
+    for name in ("sweep-left", "sweep-other"):
+        (place / name).mkdir()
+    (place / "sweep-left" / ".lock").touch()
+    with _folder() as living, _folder() as second:
+        assert {one.name for one in place.iterdir()} == {"sweep-other", Path(living).name, Path(second).name}
+    assert [one.name for one in place.iterdir()] == ["sweep-other"]
 
 
 @pytest.mark.slow
