@@ -5,6 +5,7 @@ Every field is an array that broadcasts with the layout it was computed from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -33,16 +34,27 @@ class _Parts:
         return np.asarray(reduce(np.add, self.parts().values()))
 
 
-def gathered(record: Any, index: Array) -> Any:
-    """A record of arrays with the places `index` of the last axis; what does not vary along it stays as it is."""
+def mapped(record: Any, change: Callable[[Array], Array]) -> Any:
+    """A record of arrays, and of such records, with every array changed; a record that stands twice only once."""
+    done: dict[int, Any] = {}
 
     def along(values: Any) -> Any:
-        if is_dataclass(values):
-            return gathered(values, index)
-        values = np.asarray(values)
-        return values if values.ndim == 0 or values.shape[-1] == 1 else values.take(index, axis=-1)
+        if not is_dataclass(values):
+            return change(np.asarray(values))
+        if id(values) not in done:
+            changed = {f.name: along(getattr(values, f.name)) for f in fields(values)}
+            done[id(values)] = replace(values, **changed)  # type: ignore[type-var]
+        return done[id(values)]
 
-    return replace(record, **{f.name: along(getattr(record, f.name)) for f in fields(record)})
+    return along(record)
+
+
+def gathered(record: Any, index: Array) -> Any:
+    """A record of arrays with the places `index` of the last axis; what does not vary along it stays as it is."""
+    return mapped(
+        record,
+        lambda values: values if values.ndim == 0 or values.shape[-1] == 1 else values.take(index, axis=-1),
+    )
 
 
 @dataclass(frozen=True, slots=True)

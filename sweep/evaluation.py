@@ -6,12 +6,12 @@ Every number is that of model.step.training_step, bit for bit, as the same funct
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from model.cost import StepCost
+from model.cost import StepCost, mapped
 from model.data_parallel import DataCost, data_cost
 from model.layout import Array
 from model.step import LocalCosts, assemble, local_costs
@@ -69,35 +69,18 @@ def evaluate(known: Records, partial: Partial, mesh: Mesh) -> StepCost:
 def chosen_of(record: Any, axis: int, wanted: slice) -> Any:
     """A record of arrays over a mesh at some places of one option axis, where it varies along that."""
 
-    def along(values: Any) -> Any:
-        if is_dataclass(values):
-            return chosen_of(values, axis, wanted)
-        values = np.asarray(values)
+    def chosen(values: Array) -> Array:
         place = axis - (len(OPTION_FIELDS) + 1 - values.ndim)  # leading axes of one may be left out
         if place < 0 or values.shape[place] == 1:
             return values
         return values[(slice(None),) * place + (wanted,)]
 
-    return replace(record, **{f.name: along(getattr(record, f.name)) for f in fields(record)})
+    return mapped(record, chosen)
 
 
 def _at(record: Any, chosen: tuple[Array, ...], last: Array) -> Any:
-    """A record at the chosen places of each option axis and at `last` of the last one.
-
-    What does not vary along an axis stays as it is; a record that stands twice is gathered once.
-    """
-    done: dict[int, Any] = {}
-
-    def along(values: Any) -> Any:
-        if is_dataclass(values):
-            if id(values) not in done:
-                done[id(values)] = replace(  # type: ignore[type-var]
-                    values, **{f.name: along(getattr(values, f.name)) for f in fields(values)}
-                )
-            return done[id(values)]
-        return _gathered(np.asarray(values), chosen, last)
-
-    return along(record)
+    """A record at the chosen places of each option axis, and at `last` of the last one."""
+    return mapped(record, lambda values: _gathered(values, chosen, last))
 
 
 def _gathered(values: Array, chosen: tuple[Array, ...], last: Array) -> Array:
