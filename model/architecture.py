@@ -22,6 +22,15 @@ class LatentAttention:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseAttention:
+    """Attention over the keys that a small indexer picks. Source: DeepSeek-V3.2-Exp, arXiv:2512.02556."""
+
+    keys: int  # that a query attends to at most
+    index_heads: int
+    index_head: int  # size of the indexer's heads, one key of which is cached for each token, in 8 bits
+
+
+@dataclass(frozen=True, slots=True)
 class Experts:
     """A mixture-of-experts feed-forward. Source: DeepSeekMoE, arXiv:2401.06066; Switch, arXiv:2101.03961."""
 
@@ -60,6 +69,7 @@ class Architecture:
     window: int = 0  # sliding-window attention span in tokens; 0: none
     full_attention_every: int = 1  # with a window: one layer of this many attends to everything
     norms_per_layer: int = 2
+    sparse: SparseAttention | None = None
 
     # ------------------------------------------------------------------ layers
     @property

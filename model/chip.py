@@ -18,6 +18,12 @@ class NumberFormat:
     input_bytes: float
     cast_bytes: float  # HBM bytes to quantise an element of a 16-bit tensor; 0: not quantised
     peak: str  # which peak of the chip it runs at: "bf16", "fp8", "fp4", "int8"
+    stored_bytes: float = 0.0  # of a weight, where it is narrower than the activations; 0: as they are
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of an element of the weights."""
+        return self.stored_bytes or self.input_bytes
 
 
 FORMATS: dict[str, NumberFormat] = {
@@ -32,8 +38,20 @@ FORMATS: dict[str, NumberFormat] = {
         # as mxfp8, after a Hadamard transform and a second pass for the tensor's maximum
         NumberFormat("nvfp4", 0.5 + 1 / 16, 8.0, "fp4"),
         NumberFormat("int8", 1.0, 3.0, "int8"),
+        NumberFormat("mxfp4", 0.5 + 1 / 32, 8.0, "fp4"),
+        # narrow weights, widened on their way to the matrix engine
+        NumberFormat("mxfp4-mxfp8", 1.0 + 1 / 32, 5.0, "fp8", 0.5 + 1 / 32),
+        NumberFormat("int4-fp8", 1.0, 3.0, "fp8", 0.5 + 1 / 64),
+        NumberFormat("int4-int8", 1.0, 3.0, "int8", 0.5 + 1 / 64),
+        NumberFormat("mxfp4-bf16", 2.0, 0.0, "bf16", 0.5 + 1 / 32),
+        NumberFormat("int4-bf16", 2.0, 0.0, "bf16", 0.5 + 1 / 64),
+        NumberFormat("int8-bf16", 2.0, 0.0, "bf16", 1.0),
+        NumberFormat("fp8-bf16", 2.0, 0.0, "bf16", 1.0),
     )
 }
+
+# Those whose gradients can be formed: weights as wide as activations.
+TRAINING_FORMATS = {name: form for name, form in FORMATS.items() if not form.stored_bytes}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def matmul(chip: Chip, number_format: str, m: Any, n: Any, k: Any, batch: Any = 
     seconds = _tile_seconds(chip, fit, kind.peak, (m, n, k), batch)
     decades = np.clip(np.log10(np.maximum(seconds, 1e-9) / 1e-3), 0.0, 1.0)
     seconds = seconds * (1.0 + fit.long_kernel_loss * decades)
-    moved = batch * (kind.input_bytes * (m * k + n * k) + output_bytes * m * n)
+    moved = batch * (kind.input_bytes * m * k + kind.weight_bytes * n * k + output_bytes * m * n)
     memory = moved / (chip.hbm_bandwidth * chip.calibration.memory.matmul_fraction)
     flops = 2.0 * batch * m * n * k
     return Work(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.bounds import roofline_seconds
-from model.chip import FORMATS
+from model.chip import TRAINING_FORMATS
 from model.cost import StepCost
 from model.layout import (
     CONTEXT_EXCHANGES,
@@ -200,9 +200,11 @@ def explain_layout(
         for name, value in (("model", model), ("system", system), ("chips", chips))
         if value is None
     ]
-    if number_format not in FORMATS:
+    if number_format not in TRAINING_FORMATS:
         missing.append(
-            Problem("explain", "--format", "unknown number format", number_format, nearest(number_format, FORMATS))
+            Problem(
+                "explain", "--format", "unknown number format", number_format, nearest(number_format, TRAINING_FORMATS)
+            )
         )
     for name, value in (("chips", chips), ("batch", batch), ("sequence", sequence)):
         if value is not None and value < 1:
@@ -212,7 +214,7 @@ def explain_layout(
     machine = catalogue.system(system)
     if not machine.chip.supports(number_format):
         raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
-                                  "one of " + ", ".join(f for f in FORMATS if machine.chip.supports(f)))])  # fmt: skip
+                                  "one of " + ", ".join(f for f in TRAINING_FORMATS if machine.chip.supports(f)))])  # fmt: skip
     ranks = chips * machine.chip.ranks_per_package
     software = catalogue.stack(stack or catalogue.default_stack(system))
     training = Training(catalogue.architecture(model), sequence, number_format)

@@ -14,7 +14,7 @@ from typing import Any
 
 from model.architecture import Architecture, Experts, LatentAttention
 from model.bounds import forward_flops_per_token
-from model.chip import FORMATS
+from model.chip import TRAINING_FORMATS
 from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
 from model.system import System, partly_used
@@ -197,7 +197,7 @@ def number_format(case: Mapping[str, Any]) -> str:
     text = case.get("number_format")
     if text is None:
         return "bf16"
-    if text not in FORMATS:
+    if text not in TRAINING_FORMATS:
         raise InexpressibleError(f"number_format {text!r} is not modelled")
     return str(text)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from pydantic_core import ErrorDetails
 
 from model import units
-from model.chip import FORMATS
+from model.chip import TRAINING_FORMATS
 from model.layout import (
     CONTEXT_EXCHANGES,
     OFFLOADS,
@@ -83,7 +83,7 @@ def _codes(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]
 
 
 def _formats(value: Any) -> tuple[str, ...]:
-    return _words(value, tuple(FORMATS), "number format")
+    return _words(value, tuple(TRAINING_FORMATS), "number format")
 
 
 def _quantities(value: Any) -> tuple[str, ...]:

@@ -1,0 +1,53 @@
+"""What a serving engine does: one record per engine and release family. Sources stand in the catalogue's records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Exchange = Literal["all_to_all", "gather"]
+TensorLayout = Literal["columns_rows", "weight_stationary_2d"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServingStack:
+    """Behaviour of a serving engine. Speeds are over those of the chip's calibration; 1 where nothing else is known."""
+
+    name: str
+    year: int = 2025
+    # kernels
+    matmul_speed: float = 1.0  # of linear layers
+    expert_speed: float = 1.0  # of grouped matmuls
+    prefill_attention_speed: float = 1.0
+    decode_attention_speed: float = 1.0
+    vector_passes: float = 1.0  # element-wise traffic over that of fused kernels
+    compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
+    # host and launch
+    layer_s: float = 0.0  # of a layer and pass: small kernels and gaps that no shape explains
+    moe_layer_s: float = 0.0  # the same, on top, for routing and permutes of a mixture layer
+    prefill_layer_s: float = 0.0  # least time of a layer of a pass with prompts: the host launches kernels one by one
+    step_s: float = 1e-3  # of a pass: scheduling, sampling, output
+    sequence_s: float = 0.0  # of a pass, for each sequence of the instance
+    request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
+    # communication
+    collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
+    tensor_overlap: float = 0.0  # share of all-reduces hidden behind matmuls
+    tensor_layout: TensorLayout = "columns_rows"
+    sequence_parallel: bool = False  # prompts: norms and residuals on a rank's own tokens
+    exchange: Exchange = "all_to_all"  # of tokens between attention groups and experts
+    dispatch_bytes: float = 1.0  # of an element sent to the experts, scales included
+    combine_bytes: float = 2.0
+    dispatch_speed: float = 1.0  # of dispatch and combine, over the machine's
+    overlap_gain: float = 0.0  # share of a decode step that two micro-batches save
+    prefill_overlap: float = 0.0  # share of dispatch and combine of prompts hidden behind the other micro-batch
+    shared_overlap: float = 0.0  # share of the shared experts' time hidden behind dispatch and combine
+    pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
+    # scheduling
+    chunk: int = 8192  # prompt tokens of one pass where a layout does not say
+    mixes_prompts: bool = True  # prompt chunks share a pass with decoding sequences; else they take turns
+    max_sequences: int = 1024  # in flight in an attention group
+    batching_loss: float = 0.0  # share of slots of a full batch that stand empty at unlimited load
+    # memory
+    base_bytes: float = 4e9  # context, kernels, graphs, communication buffers
+    usable_memory: float = 0.90  # share of HBM that may be planned
+    kv_block: int = 64  # tokens of a block of the cache
