@@ -214,7 +214,7 @@ def explain_layout(
     machine = catalogue.system(system)
     if not machine.chip.supports(number_format):
         raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
-                                  "one of " + ", ".join(f for f in TRAINING_FORMATS if machine.chip.supports(f)))])  # fmt: skip
+                                  "one of " + ", ".join(filter(machine.chip.supports, TRAINING_FORMATS)))])  # fmt: skip
     ranks = chips * machine.chip.ranks_per_package
     software = catalogue.stack(stack or catalogue.default_stack(system))
     training = Training(catalogue.architecture(model), sequence, number_format)
