@@ -219,12 +219,27 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
         keys = span / share.context
         if model.latent is not None:
             one = latent_cached_attention(
-                chip, share.sequences, share.queries, keys, heads, model.latent, serving.kv_bytes
+                chip,
+                share.sequences,
+                share.queries,
+                keys,
+                heads,
+                model.latent,
+                serving.kv_bytes,
+                serving.attention_core,
             )
         else:
             key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
             one = cached_attention(
-                chip, share.sequences, share.queries, keys, heads, key_heads, model.head_size, serving.kv_bytes
+                chip,
+                share.sequences,
+                share.queries,
+                keys,
+                heads,
+                key_heads,
+                model.head_size,
+                serving.kv_bytes,
+                serving.attention_core,
             )
         done = done + one.times(part)
     if model.sparse is not None:
@@ -400,10 +415,10 @@ def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance
             system, everything * stack.combine_bytes, instance.stage_ranks, 1
         )
     else:
-        where = (experts, instance.expert_parallel, instance.expert_tensor_parallel)
-        done = expert_exchange(system, tokens * load, hidden * stack.dispatch_bytes, *where) + expert_exchange(
-            system, tokens * load, hidden * stack.combine_bytes, *where
-        )
+        busiest, where = tokens * load, (instance.expert_parallel, instance.expert_tensor_parallel)
+        done = expert_exchange(
+            system, busiest, experts.per_token, hidden * stack.dispatch_bytes, *where
+        ) + expert_exchange(system, busiest, experts.per_token, hidden * stack.combine_bytes, *where)
     return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)
 
 

@@ -28,5 +28,5 @@ def wait_quantile(utilisation: Any, wait_s: Any, quantile: float) -> Any:
 
 
 def occupancy_quantile(mean: Any, most: Any, quantile_sigmas: float = 2.326) -> Any:
-    """Sequences in flight that are exceeded 1 % of the time where the mean is `mean`, at most `most`: nearly Poisson."""
+    """Sequences in flight that are exceeded 1 % of the time about a mean, at most `most`: nearly Poisson."""
     return np.minimum(mean + quantile_sigmas * np.sqrt(np.maximum(mean, 0.0)), np.maximum(most, mean))

@@ -4,12 +4,14 @@ Prefill works through prompts in chunks; decode takes a step for all sequences i
 where drafts are accepted with probability a. With both in one instance (continuous batching), n sequences that emit
 A tokens a step finish n A / O requests a step, each of which brings a prompt of I tokens: a share of the passes carry
 prompt tokens, and the mean step follows from its own rate as a fixed point. Little's law closes it: the requests in
-flight are the rate x (time to first token + output x time per token). Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310;
-DistServe, arXiv:2401.09670; the arithmetic of arXiv:2506.12708, sections 4 and 5.
+flight are the rate x (time to first token + output x time per token).
+
+Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310; DistServe, arXiv:2401.09670; the arithmetic of arXiv:2506.12708, sections 4 and 5.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,7 @@ from model.serving.workload import Phase, Serving
 from model.system import System
 
 _NOT = np.asarray(np.nan)
-_ROUNDS = 12  # of the fixed point; its step shrinks by half or more each
+_ROUNDS = 14  # of the fixed point: the bracket is at rounding error then
 _GAUSS = ((0.5 - np.sqrt(0.15), 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.5 + np.sqrt(0.15), 5.0 / 18.0))
 
 
@@ -185,14 +187,16 @@ def serving_cost(
     requests = serving.requests
     flying = np.asarray(instance.batch, float)
     emitted = accepted_tokens(instance.draft_tokens, serving.acceptance)
-    decoding = flying
-    for _ in range(_ROUNDS):
+
+    def state(decoding: Any) -> tuple[_Mix, Any, Any, Any]:
+        """The mix, first-token times, and how many requests in flight are too many for so many that decode."""
         mix = _mixed(system, stack, serving, instance, decoding, context)
-        first = _first_token(stack, serving, instance, mix)
+        first, first_p99 = _first_token(stack, serving, instance, mix)
         lifetime = mix.mean_s * requests.output_tokens / emitted
-        decoding = (decoding + flying * lifetime / (lifetime + first[0])) / 2.0
-    mix = _mixed(system, stack, serving, instance, decoding, context)
-    first, first_p99 = _first_token(stack, serving, instance, mix)
+        return mix, first, first_p99, decoding * (1.0 + first / lifetime) - flying
+
+    decoding = _root(lambda count: state(count)[3], flying)
+    mix, first, first_p99, _ = state(decoding)
     rate = decoding * emitted / mix.mean_s
     fuller = occupancy_quantile(decoding, flying)
     tpot = mix.mean_s / emitted
@@ -205,6 +209,27 @@ def serving_cost(
         time=cost.time, memory=used, energy=_energy(system, instance, mix.mean_s, cost), tokens=decoding * emitted,
         packages=instance.ranks * system.packages_per_rank, violations=_over(system, stack, used),
     )  # fmt: skip
+
+
+def _root(excess: Callable[[Any], Any], most: Any) -> Any:
+    """Where a growing function that is below 0 at 0 and above it at `most` passes through 0.
+
+    False position, with the weight of an end that stays halved each time (the Illinois rule): it converges faster than
+    halving, and never leaves the bracket. Source: Dowell and Jarratt, BIT 11, 1971.
+    """
+    low, high = np.zeros_like(most), most
+    below, above = -most, excess(most)
+    stayed = np.zeros_like(most)
+    middle = high
+    for _ in range(_ROUNDS):
+        middle = low + (high - low) * below / (below - above)
+        value = excess(middle)
+        over = value > 0
+        above = np.where(over, value, above * np.where(stayed == -1, 0.5, 1.0))
+        below = np.where(over, below * np.where(stayed == 1, 0.5, 1.0), value)
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+        stayed = np.where(over, 1, -1)
+    return middle
 
 
 def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix: _Mix) -> tuple[Any, Any]:
@@ -332,26 +357,34 @@ class Pairing:
 def paired(prefill_rate: Any, decode_rate: Any, prefill_ranks: Any, decode_ranks: Any, ranks: Any) -> Pairing:
     """The whole instances that serve the most requests/s on `ranks` ranks.
 
-    Rates are requests/s of one instance. The balance is where both serve the same; of its two whole neighbours the
-    better one is taken.
+    Rates are requests/s of one instance. The balance is where both sides serve the same; the best of the whole numbers
+    around it, taken from either side with all that is left to the other, is the best of all.
     """
     prefill_rate, decode_rate = np.asarray(prefill_rate, float), np.asarray(decode_rate, float)
     small, large = np.asarray(prefill_ranks, float), np.asarray(decode_ranks, float)
-    ideal = ranks * decode_rate / (small * decode_rate + large * prefill_rate)
-    most = np.floor((ranks - large) / small + 1e-9)
+    share = ranks / (small * decode_rate + large * prefill_rate)  # of the balance in parts of instances
     best: Pairing | None = None
-    for count in (np.floor(ideal), np.ceil(ideal)):
-        prefills = np.clip(count, 1.0, np.maximum(most, 0.0))
-        decodes = np.floor((ranks - prefills * small) / large + 1e-9)
-        served = np.minimum(prefills * prefill_rate, decodes * decode_rate)
-        served = np.where((prefills >= 1.0) & (decodes >= 1.0), served, 0.0)
-        one = Pairing(
-            prefills, decodes, served,
-            served / np.maximum(prefills * prefill_rate, 1e-30), served / np.maximum(decodes * decode_rate, 1e-30),
-        )  # fmt: skip
-        best = one if best is None else _better(one, best)
+    for more in (-1.0, 0.0, 1.0):
+        first = np.maximum(np.floor(share * decode_rate) + more, 0.0)
+        second = np.maximum(np.floor(share * prefill_rate) + more, 0.0)
+        for prefills, decodes in (
+            (first, np.floor((ranks - first * small) / large + 1e-9)),
+            (np.floor((ranks - second * large) / small + 1e-9), second),
+        ):
+            one = _pairing(prefills, decodes, prefill_rate, decode_rate)
+            best = one if best is None else _better(one, best)
     assert best is not None
     return best
+
+
+def _pairing(prefills: Any, decodes: Any, prefill_rate: Any, decode_rate: Any) -> Pairing:
+    able = (prefills >= 1.0) & (decodes >= 1.0)
+    served = np.where(able, np.minimum(prefills * prefill_rate, decodes * decode_rate), 0.0)
+    return Pairing(
+        np.where(able, prefills, 0.0), np.where(able, decodes, 0.0), served,
+        np.where(able, served / np.maximum(prefills * prefill_rate, 1e-30), 0.0),
+        np.where(able, served / np.maximum(decodes * decode_rate, 1e-30), 0.0),
+    )  # fmt: skip
 
 
 def _better(one: Pairing, other: Pairing) -> Pairing:
