@@ -6,7 +6,8 @@ A tokens a step finish n A / O requests a step, each of which brings a prompt of
 prompt tokens, and the mean step follows from its own rate as a fixed point. Little's law closes it: the requests in
 flight are the rate x (time to first token + output x time per token).
 
-Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310; DistServe, arXiv:2401.09670; the arithmetic of arXiv:2506.12708, sections 4 and 5.
+Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310; DistServe, arXiv:2401.09670; the arithmetic of
+arXiv:2506.12708, sections 4 and 5.
 """
 
 from __future__ import annotations
@@ -195,11 +196,17 @@ def serving_cost(
         lifetime = mix.mean_s * requests.output_tokens / emitted
         return mix, first, first_p99, decoding * (1.0 + first / lifetime) - flying
 
-    decoding = _root(lambda count: state(count)[3], flying)
+    chunk = np.where(np.asarray(instance.chunk) > 0, instance.chunk, stack.chunk).astype(float)
+    new = requests.input_tokens * (1.0 - requests.prefix_hit)
+    room = np.asarray(instance.data_parallel, float) * instance.pipeline_parallel * chunk
+    most = np.minimum(flying, room * requests.output_tokens / (emitted * new))  # beyond it prompts would pile up
+    decoding = _root(lambda count: state(count)[3], most)
     mix, first, first_p99, _ = state(decoding)
     rate = decoding * emitted / mix.mean_s
-    fuller = occupancy_quantile(decoding, flying)
     tpot = mix.mean_s / emitted
+    waiting = flying * requests.output_tokens / rate - tpot * requests.output_tokens - first
+    first, first_p99 = first + np.maximum(waiting, 0.0), first_p99 + np.maximum(waiting, 0.0)
+    fuller = occupancy_quantile(decoding, flying)
     slowest = _mixed(system, stack, serving, instance, fuller, context).mean_s / emitted
     used = instance_memory(stack, serving, instance, flying, context, np.where(mix.share > 0, stack.chunk, 0.0))
     cost = _mean_pass(mix, stack)
@@ -215,21 +222,25 @@ def _root(excess: Callable[[Any], Any], most: Any) -> Any:
     """Where a growing function that is below 0 at 0 and above it at `most` passes through 0.
 
     False position, with the weight of an end that stays halved each time (the Illinois rule): it converges faster than
-    halving, and never leaves the bracket. Source: Dowell and Jarratt, BIT 11, 1971.
+    halving alone, and never leaves the bracket; each third round halves. `most` itself where it is below 0 there.
+    Source: Dowell and Jarratt, BIT 11, 1971.
     """
     low, high = np.zeros_like(most), most
-    below, above = -most, excess(most)
+    above = excess(most)
+    reached = above > 0  # else it stays below 0 up to `most`
+    below = -np.abs(above) - most
     stayed = np.zeros_like(most)
     middle = high
-    for _ in range(_ROUNDS):
-        middle = low + (high - low) * below / (below - above)
+    for at in range(_ROUNDS):
+        weight = np.where(reached, below / (below - np.where(reached, above, 1.0)), 1.0)
+        middle = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
         value = excess(middle)
         over = value > 0
         above = np.where(over, value, above * np.where(stayed == -1, 0.5, 1.0))
         below = np.where(over, below * np.where(stayed == 1, 0.5, 1.0), value)
         low, high = np.where(over, low, middle), np.where(over, middle, high)
         stayed = np.where(over, 1, -1)
-    return middle
+    return np.where(reached, middle, most)
 
 
 def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix: _Mix) -> tuple[Any, Any]:
@@ -309,7 +320,7 @@ def largest_batch(
     longest = requests.input_tokens + (requests.output_tokens if phase != "prefill" else 0.0)
     fits = most_sequences(system, stack, serving, instance, longest)
     high = np.floor(np.minimum(np.minimum(fits, stack.max_sequences * groups), most))
-    costs = {"prefill": prefill_cost, "decode": decode_cost, "serving": serving_cost}[phase]
+    costs = _COSTS[phase]
     low = np.zeros_like(high)
 
     def meets(batch: Any) -> Any:
@@ -326,6 +337,33 @@ def largest_batch(
         good = meets(middle)
         low, high = np.where(good, middle, low), np.where(good | (low == high), high, middle)
     return low
+
+
+_COSTS = {"prefill": prefill_cost, "decode": decode_cost, "serving": serving_cost}
+_TILE_ROWS = (64.0, 128.0, 256.0)
+
+
+def best_batch(
+    system: System, stack: ServingStack, serving: Serving, instance: Instance, phase: Phase,
+    tpot_limit: float = np.inf, ttft_limit: float = np.inf, most: float = np.inf,
+) -> Any:  # fmt: skip
+    """The batch of the most tokens/s within the limits: the largest one, or a smaller one that fills its tiles.
+
+    A matmul of 129 rows may cost two tiles of 128: the largest batch is up to some percent slower in all than the one
+    below it that ends with a tile.
+    """
+    largest = largest_batch(system, stack, serving, instance, phase, tpot_limit, ttft_limit, most)
+    queries = 1.0 + np.asarray(instance.draft_tokens, float)
+    apart = np.asarray(instance.data_parallel, float) * instance.pipeline_parallel * instance.micro_batches / queries
+    best, fastest = largest, np.zeros_like(largest)
+    for rows in (0.0, *_TILE_ROWS):
+        step = np.maximum(np.floor(rows * apart), 1.0)
+        batch = np.where(largest >= step, np.floor(largest / step) * step, largest)
+        cost = _COSTS[phase](system, stack, serving, instance.with_(batch=np.maximum(batch, 1.0)))
+        meets = ~((cost.tpot > tpot_limit) | (cost.ttft > ttft_limit)) & (batch >= 1.0)
+        better = meets & (cost.tokens_per_second > fastest)
+        best, fastest = np.where(better, batch, best), np.where(better, cost.tokens_per_second, fastest)
+    return best
 
 
 # ------------------------------------------------------------------------------------------------ apart
