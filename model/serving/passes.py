@@ -230,7 +230,8 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
                 serving.attention_core,
             )
         else:
-            key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
+            held = np.maximum(model.key_value_heads / share.tensor, 1.0)
+            key_heads = held + (heads - held) * rank.stack.repeated_reads
             one = cached_attention(
                 chip,
                 share.sequences,

@@ -20,6 +20,7 @@ class ServingStack:
     expert_speed: float = 1.0  # of grouped matmuls
     prefill_attention_speed: float = 1.0
     decode_attention_speed: float = 1.0
+    repeated_reads: float = 0.0  # of a key head by the query heads that share it: 0 read once, 1 each for itself
     vector_passes: float = 1.0  # element-wise kernels and their traffic, over those of the usual fusions
     compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
     # host and launch
