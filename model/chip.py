@@ -103,6 +103,7 @@ class DecodeCalibration:
     latent_launch_s: float = 14e-6
     widening_fraction: float = 1.0  # speed of latent attention on a narrower cache, which is widened for each query
     indexer_fraction: float = 0.5  # of the 8-bit peak, scores of sparse attention
+    indexer_launch_s: float = 8e-6
     grouped_fraction: float = 0.9  # large grouped matmuls, over large plain ones
     grouped_padding_rows: float = 64.0  # rows lost in partly filled tiles, of each expert
     weights_fraction: float = 0.8  # of the HBM bandwidth, reading the experts' weights

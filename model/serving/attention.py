@@ -19,11 +19,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from model.architecture import LatentAttention, SparseAttention
 from model.chip import FORMATS, Chip
 from model.matmul import smooth_maximum
+from model.vector import vector
 from model.work import Work
 
 _INDEX_PEAKS = ("fp8", "int8", "bf16")  # of the indexer's products: the first that the chip has
@@ -72,13 +71,17 @@ def latent_cached_attention(
     return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
 
 
-def indexer(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
-    """Work of scoring all `keys` for each new token in 8 bits, and of picking the best: scores written and read."""
+def index_scores(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
+    """Work of scoring all `keys` of a sequence for each new token, in 8 bits; scores are written in 32."""
     fit = chip.calibration.decode
     peak = next(name for name in _INDEX_PEAKS if name in chip.peak_flops)
     flops = 2.0 * sequences * queries * sparse.index_heads * sparse.index_head * keys
-    moved = sequences * keys * (sparse.index_head + 4.0) + 8.0 * sequences * queries * keys
+    moved = sequences * keys * (sparse.index_head + 4.0) + 4.0 * sequences * queries * keys
     compute = flops / (chip.peak_flops[peak] * fit.indexer_fraction)
     memory = moved / (chip.hbm_bandwidth * fit.cache_fraction)
-    seconds = fit.attention_launch_s + smooth_maximum(compute, memory)
-    return Work(np.asarray(seconds), flops * chip.power.joule_per_flop[peak], moved)
+    return Work(fit.indexer_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
+
+
+def indexer(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
+    """Work of scoring all `keys` for each new token, and of picking the best in one pass over the scores."""
+    return index_scores(chip, sparse, sequences, queries, keys) + vector(chip, 4.0 * sequences * queries * keys, 1.0)
