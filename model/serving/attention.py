@@ -4,10 +4,9 @@ Grouped-query attention streams the cache: with b sequences of s keys, q new tok
 of d elements,
 
 .. math::
-    t = t_0 + c\,b\,g + (t_c^4 + t_m^4)^{1/4}, \quad
+    t = t_0 + (t_c^4 + t_m^4)^{1/4}, \quad
     t_m = \frac{2 b s g d\, b_{kv}}{BW e_m}, \quad t_c = \frac{4 b q a s d}{P e_c}
 
-c being the cost of scheduling a sequence's key/value head and of joining the parts that its keys were split into.
 Latent attention (MLA) with absorbed projections is multi-query attention on a latent of c + d_r elements whose first c
 are the values: t = t0 + the same norm of 2 b q a s (2 c + d_r) / (P e_c) and b s (c + d_r) b_kv / (BW e_m).
 
@@ -45,9 +44,11 @@ def cached_attention(
     moved = 2.0 * sequences * keys * key_heads * head_size * kv_bytes
     flops = 4.0 * sequences * queries * heads * keys * head_size
     compute = flops / (chip.peak_flops[peak] * fit.attention_fraction)
-    memory = moved / (chip.hbm_bandwidth * fit.cache_fraction)
-    fixed = fit.attention_launch_s + fit.sequence_head_s * sequences * key_heads
-    return Work(fixed + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
+    narrow = fit.narrow_cache_fraction if kv_bytes < FORMATS[core].input_bytes else 1.0
+    memory = moved / (chip.hbm_bandwidth * fit.cache_fraction * narrow)
+    return Work(
+        fit.attention_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved
+    )
 
 
 def latent_cached_attention(

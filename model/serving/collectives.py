@@ -72,7 +72,7 @@ def _own_kernels(system: System, kind: Collective, bytes_: Any, group: Group) ->
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         hops = np.ceil(members / previous)
         latency, steps = _small_latency(tier, j == 0), _small_steps(tier, j == 0, hops)
-        rate = tier.bandwidth / tier.oversubscription * (tier.small_bandwidth_fraction or _SMALL_FRACTION)
+        rate = tier.bandwidth / tier.oversubscription * (tier.small_fraction or _SMALL_FRACTION)
         rate = rate * link_share(tier, members if j == 0 else hops)
         here = bytes_ / previous
         once = latency + steps + here * (hops - 1.0) / hops / rate
@@ -169,7 +169,7 @@ def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any
     previous: Any = 0.0
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         share = (members - previous) / group.size
-        fraction = tier.exchange_bandwidth_fraction or _EXCHANGE_FRACTION
+        fraction = tier.exchange_fraction or _EXCHANGE_FRACTION
         seconds = _sent_seconds(tier, rows * share * row_bytes, members, j == 0, fraction)
         slowest = np.maximum(slowest, np.maximum(seconds, rows * share * tier.exchange_row_s))
         own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
@@ -183,7 +183,8 @@ def _bulk(system: System, tokens: Any, copies: Any, row_bytes: Any, group: Group
     """Seconds of a kernel that sends one copy to each rank or domain, and the bytes that leave a rank."""
     inner = system.tiers[0]
     reached = distinct_groups(group.size, copies) * row_bytes * tokens
-    slowest = _sent_seconds(inner, reached, group.inside[0], True, _bulk_fraction(inner))
+    congestion = 1.0 + inner.bulk_congestion * np.log2(np.maximum(group.inside[0], 1.0))
+    slowest = _sent_seconds(inner, reached, group.inside[0], True, _bulk_fraction(inner)) * congestion
     latency: Any = inner.bulk_latency_s or inner.latency_s + _BULK_LATENCY_S
     sent = reached * (group.inside[0] - 1.0) / group.size
     for members, tier in zip(group.inside, system.tiers[1:], strict=False):
@@ -197,7 +198,7 @@ def _bulk(system: System, tokens: Any, copies: Any, row_bytes: Any, group: Group
 
 
 def _bulk_fraction(tier: Tier) -> float:
-    return tier.bulk_bandwidth_fraction or _BULK_FRACTION * tier.efficiency["all_to_all"]
+    return tier.bulk_fraction or _BULK_FRACTION * tier.efficiency["all_to_all"]
 
 
 def _sent_seconds(tier: Tier, sent_bytes: Any, members: Any, innermost: bool, fraction: float) -> Any:
