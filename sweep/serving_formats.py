@@ -69,7 +69,7 @@ class Precision:
 def _named(text: str) -> list[tuple[str, str]]:
     """Formats of a text in order, each with the words that follow it."""
     found = list(_NAMED.finditer(text))
-    ends = [one.start() for one in found[1:]] + [len(text)]
+    ends = [*(one.start() for one in found[1:]), len(text)][: len(found)]
     return [(_NAMES[one.group().lower()], text[one.end() : end].lower()) for one, end in zip(found, ends, strict=True)]
 
 
@@ -108,7 +108,7 @@ def precision(case: Mapping[str, Any], model: Architecture, chip: Chip) -> Preci
     elif "w4a16" in text.lower():
         activations = "bf16"
     weights, experts, projections = _roles(named, model, _of_checkpoint(case))
-    core, kv_bytes, open_cache = _cache(said, weights, experts)
+    core, kv_bytes, open_cache = _cache(said, model, (weights, experts))
     if open_cache:
         chosen.append(f"kv={8 * kv_bytes:.0f} bits")
     matched = [
@@ -149,12 +149,12 @@ def _roles(named: list[tuple[str, str]], model: Architecture, native: str | None
     return by_role["dense"], by_role["experts"], by_role["attention"]
 
 
-def _cache(said: Mapping[str, Any], weights: str, experts: str) -> tuple[str, float, bool]:
+def _cache(said: Mapping[str, Any], model: Architecture, formats: tuple[str, str]) -> tuple[str, float, bool]:
     """Format that attention multiplies in, bytes of an element of the cache, and whether the source left it open."""
     text = str(said.get("kv") or "")
     named = _first(text)
     if named is None:
-        # 4-bit checkpoints come with scales for a cache of 8 bits, wider ones do not
-        eight = _FOUR_BITS[0] in (weights, experts)
+        # 4-bit checkpoints come with scales for a cache of 8 bits, and kernels of sparse attention read one of 8 bits
+        eight = "nvfp4" in formats or model.sparse is not None
         return "bf16", 1.0 if eight else 2.0, True
     return ("fp8" if "fa3-fp8" in text else "bf16"), 2.0 if named == "bf16" else 1.0, False
