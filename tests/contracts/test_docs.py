@@ -30,9 +30,10 @@ from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
 from sweep.designs import CHANGEABLE
 from sweep.flags import RULES, FlagRule
+from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
-from sweep.validation import GroupError, Prediction, predict
+from sweep.validation import predict
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -277,7 +278,7 @@ def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
     assert parse(content).question
 
 
-@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks"])
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines"])
 def test_entries_on_the_pages_are_accepted(kind: str) -> None:
     """A catalogue entry that a page shows passes the checks of the catalogue."""
     content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")
