@@ -70,6 +70,7 @@ class Architecture:
     full_attention_every: int = 1  # with a window: one layer of this many attends to everything
     norms_per_layer: int = 2
     sparse: SparseAttention | None = None
+    parallel_block: bool = False  # attention and feed-forward from the same input, summed at once
 
     # ------------------------------------------------------------------ layers
     @property
