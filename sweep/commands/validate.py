@@ -18,6 +18,7 @@ def validate(
     *files: Path,
     json: Annotated[bool, Parameter(negative="")] = False,
     all_cases: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    operators: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Hold the model against published measurements: error per case, mean, median, maximum by group.
 
@@ -29,6 +30,8 @@ def validate(
         Print one JSON object: `cases` and `groups`.
     all_cases
         List every case; without it, the groups and the cases without a prediction.
+    operators
+        The files hold measured operators (collectives, dispatch and combine, matmuls, attention), not cases.
     """
     from sweep.errors import InputError, Problem
     from sweep.prediction import as_json
@@ -36,7 +39,12 @@ def validate(
 
     if not files:
         raise InputError([Problem("validate", "FILES", "needs at least one file of cases", None, "give CASES.jsonl")])
-    predictions = [one for case in read_cases(files) for one in predict(case)]
+    if operators:
+        from sweep.operators import predict as predict_operators
+
+        predictions = predict_operators(read_cases(files))
+    else:
+        predictions = [one for case in read_cases(files) for one in predict(case)]
     if json:
         sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
         return
