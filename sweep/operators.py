@@ -26,8 +26,8 @@ from model.serving.experts import grouped_matmul
 from model.system import System, partly_used
 from model.work import Traffic
 from sweep import catalogue
+from sweep.prediction import Prediction
 from sweep.published import CHIP_SYSTEMS, InexpressibleError
-from sweep.validation import Prediction
 
 Form = Callable[..., Any]  # of a machine and arrays: seconds
 
