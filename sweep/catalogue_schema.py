@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from model import units
-from model.architecture import Architecture, Experts, LatentAttention
+from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
 from model.chip import (
     AttentionCalibration,
     Calibration,
@@ -315,7 +315,12 @@ def _system() -> Any:
 
 
 def _architecture() -> Any:
-    parts = {"latent": LatentAttention, "experts": Experts}
+    parts = {
+        "latent": LatentAttention,
+        "experts": Experts,
+        "sparse": SparseAttention,
+        "low_rank": LowRankProjections,
+    }
     own = record(Architecture, "data", without=("name", *parts))
     shape = table("shape", {**own, **{key: may(table(key, record(of, "data"))) for key, of in parts.items()}})
     counts = {

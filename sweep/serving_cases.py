@@ -110,15 +110,28 @@ def _served_architecture(case: Mapping[str, Any]) -> Architecture:
     window, sparse = model.window, arch.get("dsa")
     every = int(arch.get("sliding_window_every_n_layers") or arch.get("full_attention_every_n_layers") or 1)
     model = replace(model, full_attention_every=every if window else 1)
-    heads = arch.get("heads_padded_to")
-    if heads:
-        model = replace(model, heads=int(heads))
+    padded = arch.get("heads_padded_to")
+    if padded:
+        model = replace(model, heads=int(padded))
     if sparse:
         # what lies in the window is attended to besides what the indexer picks
-        keys = int(sparse["index_topk"]) + window
-        indexer = SparseAttention(keys, int(sparse["index_n_heads"]), int(sparse["index_head_dim"]))
-        model = replace(model, sparse=indexer)
+        keys, heads, head = (int(sparse[key]) for key in ("index_topk", "index_n_heads", "index_head_dim"))
+        model = replace(model, sparse=SparseAttention(keys, heads, head, window), window=0)
+    return _completed(replace(model, parallel_blocks=bool(arch.get("parallel_attn_ffn"))))
+
+
+def _completed(model: Architecture) -> Architecture:
+    """The model with what a source leaves out of the shape of a model that the catalogue knows: how it compresses."""
+    for name in catalogue.names("models"):
+        known = catalogue.architecture(name)
+        if _outline(known) == _outline(model) and (known.low_rank or known.sparse) and known.latent == model.latent:
+            return replace(model, low_rank=known.low_rank, sparse=known.sparse)
     return model
+
+
+def _outline(model: Architecture) -> tuple[Any, ...]:
+    experts = model.experts
+    return model.layers, model.hidden, model.heads, experts and (experts.experts, experts.per_token, experts.hidden)
 
 
 def _flag(features: Mapping[str, Any], key: str) -> float | None:

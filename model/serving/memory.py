@@ -50,6 +50,11 @@ def weight_bytes(stack: ServingStack, serving: Serving, instance: Instance) -> A
 
 def attention_elements(model: Architecture, tensor: Any) -> Any:
     """Weights of one layer's attention on a rank; each rank has at least one key and value head."""
+    if model.low_rank is not None:
+        keys = 2.0 * model.hidden * model.head_size
+        whole = model.hidden * model.low_rank.query_rank + keys * model.key_value_heads
+        rest = (model.attention_parameters - whole) / tensor
+        return whole - keys * (model.key_value_heads - np.maximum(model.key_value_heads / tensor, 1.0)) + rest
     if model.latent is None:
         key_heads = np.maximum(model.key_value_heads / tensor, 1.0)
         return model.hidden * model.head_size * (2.0 * model.heads / tensor + 2.0 * key_heads)
@@ -82,12 +87,16 @@ def cache_bytes(serving: Serving, instance: Instance, tokens: Any) -> Any:
     else:
         each = 2.0 * np.maximum(model.key_value_heads / np.asarray(instance.tensor_parallel, float), 1.0)
         each = each * model.head_size
-    held = tokens
-    if model.window:
+    held, indexed = tokens, 0.0
+    if model.sparse is not None:
+        sparse = model.sparse
+        entries = sparse.picking * tokens / sparse.compression
+        held = entries + (1.0 - sparse.picking) * tokens / sparse.summary + np.minimum(tokens, float(sparse.window))
+        indexed = entries * float(sparse.index_head)
+    elif model.window:
         full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
         held = full * tokens + (1.0 - full) * np.minimum(tokens, float(model.window))
-    index = float(model.sparse.index_head) if model.sparse is not None else 0.0
-    return layers * (held * each * serving.kv_bytes + tokens * index) / np.asarray(instance.context_parallel, float)
+    return layers * (held * each * serving.kv_bytes + indexed) / np.asarray(instance.context_parallel, float)
 
 
 def instance_memory(

@@ -191,7 +191,10 @@ _LAYER_FIELDS = tuple(_Layer.__dataclass_fields__)
 def _spans(model: Architecture, keys: Any) -> tuple[tuple[float, Any], ...]:
     """Share of the layers and keys that a query of theirs attends to: full layers, and those with a window."""
     if model.sparse is not None:
-        return ((1.0, np.minimum(keys, float(model.sparse.keys))),)
+        sparse = model.sparse
+        near = np.minimum(keys, float(sparse.window))
+        picked = np.minimum(keys / sparse.compression, float(sparse.keys)) + near
+        return ((sparse.picking, picked), (1.0 - sparse.picking, keys / sparse.summary + near))
     if model.window <= 0:
         return ((1.0, keys),)
     full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
@@ -207,7 +210,10 @@ def _prompt_keys(model: Architecture, new: Any, cached: Any) -> tuple[tuple[floa
         return ((cached + below / 2.0) * below + limit * (new - below)) / np.maximum(new, 1e-9)
 
     if model.sparse is not None:
-        return ((1.0, mean(float(model.sparse.keys))),)
+        sparse = model.sparse
+        near = mean(float(sparse.window))
+        picked = mean(float(sparse.keys * sparse.compression)) / sparse.compression + near
+        return ((sparse.picking, picked), (1.0 - sparse.picking, (cached + new / 2.0) / sparse.summary + near))
     if model.window <= 0:
         return ((1.0, cached + new / 2.0),)
     full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
@@ -220,6 +226,8 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
     heads = model.heads / share.tensor
     done = NOTHING
     for part, span in _spans(model, share.keys):
+        if not part:
+            continue
         keys = span / share.context
         if model.latent is not None:
             one = latent_cached_attention(
@@ -248,7 +256,9 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
             )
         done = done + one.times(part)
     if model.sparse is not None:
-        done = done + indexer(chip, model.sparse, share.sequences, share.queries, share.keys / share.context)
+        entries = share.keys / share.context / model.sparse.compression
+        scores = indexer(chip, model.sparse, share.sequences, share.queries, entries)
+        done = done + scores.times(model.sparse.picking)
     return done.slower(1.0 / rank.stack.decode_attention_speed)
 
 
@@ -260,9 +270,12 @@ def _prompt_attention(rank: _Rank, share: _Share) -> Work:
     sizes = (model.query_key_head, model.value_head)
     done = NOTHING
     for part, keys in _prompt_keys(model, own * share.context, share.cached):
+        if not part:
+            continue
         done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes).times(part)
     if model.sparse is not None:
-        done = done + indexer(chip, model.sparse, share.prompts, own, share.cached + own * share.context / 2.0)
+        entries = (share.cached + own * share.context / 2.0) / model.sparse.compression
+        done = done + indexer(chip, model.sparse, share.prompts, own, entries).times(model.sparse.picking)
     return done.slower(1.0 / rank.stack.prefill_attention_speed)
 
 
@@ -301,6 +314,19 @@ def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttentio
     return done + _when(share.decoding > 0, absorbed, NOTHING) + _when(share.prompt_tokens > 0, expanded, NOTHING)
 
 
+def _projections(rank: _Rank, model: Architecture, share: _Share, packed: Any) -> Work:
+    """Projections of plain attention: queries, keys and values at once, and the output; or through low ranks."""
+    form, tokens = rank.serving.projections_in, share.tokens
+    out = model.heads / share.tensor * model.head_size
+    low = model.low_rank
+    if low is None:
+        return rank.linear(form, tokens, (packed, model.hidden), (model.hidden, out))
+    groups = np.maximum(low.output_groups / share.tensor, 1.0)
+    done = rank.linear(form, tokens, (low.query_rank + packed - out, model.hidden), (out, low.query_rank))
+    grouped = matmul(rank.chip, form, tokens, low.output_rank, out / groups, groups)
+    return done + grouped + rank.linear(form, tokens, (model.hidden, groups * low.output_rank))
+
+
 def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
     """Norm, projections, attention, output projection and its all-reduce."""
     model, stack = rank.serving.architecture, rank.stack
@@ -313,10 +339,11 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
         packed = (heads + 2.0 * key_heads) * model.head_size
         cache = 2.0 * key_heads * model.head_size
-        out = heads * model.head_size
-        linear = rank.linear(rank.serving.projections_in, tokens, (packed, model.hidden), (model.hidden, out))
+        linear = _projections(rank, model, share, packed)
     own = np.where(stack.sequence_parallel & (share.decoding <= 0), 1.0 / share.tensor, 1.0)
-    work = rank.vector(6.0 * tokens * model.hidden * own, 1) + rank.vector(4.0 * tokens * packed, 1)
+    work = rank.vector(4.0 * tokens * packed, 1)
+    if not model.parallel_blocks:  # else the norm and the sum over ranks are those of the feed-forward
+        work = work + rank.vector(6.0 * tokens * model.hidden * own, 1)
     prompts, decoding = share.prompt_tokens > 0, share.decoding > 0
 
     def keys() -> Traffic:
@@ -329,14 +356,13 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         )
 
     split = share.context > 1
+    divided = (share.tensor > 1) & (not model.parallel_blocks)
     return _Layer(
         linear=linear,
         attention=_when(decoding, lambda: _decode_attention(rank, share), NOTHING)
         + _when(prompts, lambda: _prompt_attention(rank, share), NOTHING),
         vector=work,
-        tensor=SILENCE
-        if model.parallel_block  # the feed-forward's all-reduce is that of both
-        else _when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE),
+        tensor=_when(divided, lambda: _joined(system, rank, share, share.tensor), SILENCE),
         context=_when(prompts & split, keys, SILENCE) + _when(decoding & split, partial, SILENCE),
     )
 
