@@ -41,10 +41,10 @@ Values = Mapping[Constant, float]
 
 
 # --------------------------------------------------------------------------------------------------------- fitting
-def needed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def needed(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows that a fit uses, with the fields that it needs and the source of each."""
     kept = []
-    for row in rows:
+    for row in given:
         try:
             found = operations(row)
         except InexpressibleError:
@@ -60,11 +60,15 @@ def _uses(fit: Fit, one: Operation) -> bool:
     return one.chip == fit.chip and one.kind.startswith(fit.kinds) and one.source not in fit.without
 
 
+def rows() -> list[dict[str, Any]]:
+    """Rows of the product's own data."""
+    return [json.loads(line) for line in gzip.decompress(DATA.read_bytes()).decode().splitlines()]
+
+
 @cache
 def measured() -> tuple[Operation, ...]:
     """All operations of the product's own data."""
-    lines = gzip.decompress(DATA.read_bytes()).decode().splitlines()
-    return tuple(one for line in lines for one in operations(json.loads(line)))
+    return tuple(one for row in rows() for one in operations(row))
 
 
 def machine(chip: str, values: Values) -> System:
@@ -221,25 +225,30 @@ def _block(lines: list[str], one: Constant) -> tuple[int, int]:
 
 def stale(values: Values) -> list[str]:
     """Constants that the catalogue does not hold as fitted; those that fit as well count as the same."""
-    good = {one for fit in FITS if _as_good(fit, values) for one in fit.constants}
-    agreed = {one: _held(one) if one in good else value for one, value in values.items()}
     found = []
-    for one in entries({key: value for key, value in agreed.items() if value is not None}):
-        held = _held(one.constant)
-        if held is None or abs(held / one.value - 1.0) > _SAME:
+    for one in entries(held(values)):
+        value = held_value(one.constant)
+        if value is None or abs(value / one.value - 1.0) > _SAME:
             place = f"{one.constant.kind}/{one.constant.entry}.toml: {_path(one.constant)}"
-            found.append(f"{place} is {held}, fitted {one.value:g}; run make calibrate")
+            found.append(f"{place} is {value}, fitted {one.value:g}; run make calibrate")
     return found
 
 
-def _held(one: Constant) -> float | None:
+def held(values: Values) -> dict[Constant, float]:
+    """The fitted constants, but for those of fits that the catalogue's are as good for: then the catalogue's."""
+    good = {one for fit in FITS if _as_good(fit, values) for one in fit.constants}
+    return {one: (held_value(one) or value) if one in good else value for one, value in values.items()}
+
+
+def held_value(one: Constant) -> float | None:
+    """A constant as the catalogue holds it; None where it does not."""
     quantity = catalogue.entry(one.kind, one.entry).quantities.get(_path(one))
     return None if quantity is None else float(quantity.value)
 
 
 def _as_good(fit: Fit, values: Values) -> bool:
-    held = {one: value for one in values if (value := _held(one)) is not None}
-    return all(one in held for one in fit.constants) and loss(fit, held) <= loss(fit, values) * (1.0 + _SAME_LOSS)
+    own = {one: value for one in values if (value := held_value(one)) is not None}
+    return all(one in own for one in fit.constants) and loss(fit, own) <= loss(fit, values) * (1.0 + _SAME_LOSS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -247,8 +256,8 @@ def main(arguments: Sequence[str]) -> int:
     if "--rows" in arguments:
         from sweep.validation import read_cases
 
-        rows = needed(read_cases([Path(arguments[arguments.index("--rows") + 1])]))
-        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        kept = needed(read_cases([Path(arguments[arguments.index("--rows") + 1])]))
+        text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept)
         DATA.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
         measured.cache_clear()
     values = fit_all()
@@ -256,12 +265,13 @@ def main(arguments: Sequence[str]) -> int:
         found = stale(values)
         sys.stdout.write("".join(f"{line}\n" for line in found) or "the catalogue holds the fitted constants\n")
         return 1 if found else 0
-    for file, of_file in _by_file(entries(values)).items():
+    for file, of_file in by_file(entries(values)).items():
         file.write_text(written(file.read_text(encoding="utf-8"), of_file), encoding="utf-8")
     return 0
 
 
-def _by_file(found: Iterable[Entry]) -> dict[Path, list[Entry]]:
+def by_file(found: Iterable[Entry]) -> dict[Path, list[Entry]]:
+    """Constants by the file that holds them."""
     files: dict[Path, list[Entry]] = {}
     for one in found:
         files.setdefault(catalogue.entry(one.constant.kind, one.constant.entry).file, []).append(one)

@@ -19,7 +19,8 @@ Reader = Callable[[Row], list[Operation]]
 
 _CHIPS = {"h100": "h100_sxm", "a100": "a100_80", "tpu7x": "tpu_v7x", "ascend_910c_package": "ascend_910c"}
 _ONE_NODE = 8  # of the machines that the sources measured, where they do not say
-_MANY_TOKENS = 4096.0  # of the bulk kernels' own benchmark, where a source does not say
+_MANY_TOKENS, _FEW_TOKENS = 4096, 128  # of the benchmarks of bulk and low-latency kernels, where a source is silent
+_PADDED_ROW_BYTES = 7.5 * 1024.0  # of 7168 elements in int8 with their scales, as the 910C sends them
 _FEWEST_CORES = 20  # that engines give a bulk kernel
 # Attention over a cache called from Python, its three kernels started one by one; graphs save this (10 to 14 us in all
 # in the tables of ai-dynamo/aiconfigurator, which are replayed from graphs, against 21 to 24 us).
@@ -109,54 +110,49 @@ def _exchange_operation(
 ) -> Operation:
     params = row["params"]
     ranks = int(params.get("ep") or params["ranks"])
-    tokens = float(params.get("tokens_per_rank") or _MANY_TOKENS)
-    per_token = float(params.get("topk") or 8)
     arguments = {
-        "tokens": tokens, "ranks": ranks, "per_token": per_token,
-        "row_bytes": element * float(params.get("hidden") or 7168),
+        "tokens": params["tokens_per_rank"], "ranks": ranks, "per_token": params["topk"],
+        "row_bytes": element * float(params["hidden"]),
     }  # fmt: skip
     fixed = {"kernel": kernel, "limit": float(params.get("groups") or np.inf)}
-    domain, name = _used(row, ranks), f"{way}, {kernel}"
-    return _operation(
-        row, name, seconds, forms.exchange, arguments, fixed=fixed, domain=domain, assumed=assumed, quantity=f"{way}_s"
-    )
+    name, rest = f"{way}, {kernel}", {"domain": _used(row, ranks), "assumed": assumed, "quantity": f"{way}_s"}
+    return _operation(row, name, seconds, forms.exchange, arguments, fixed=fixed, **rest)
 
 
-def _counted_rows(row: Row, across: bool) -> float:
+def _counted_rows(params: Mapping[str, Any], across: bool) -> float:
     """Rows that a bulk kernel's bandwidth counts: one for each rank, or domain of 8 ranks, that a token reaches."""
-    params = row["params"]
-    ranks, visits = float(params["ep"]), float(params.get("topk") or 8)
+    ranks, visits = float(params["ep"]), float(params["topk"])
     groups = ranks / _ONE_NODE if across else ranks
     limit = float(params.get("groups") or 4) if across else np.inf
-    tokens = float(params.get("tokens_per_rank") or _MANY_TOKENS)
-    return tokens * float(distinct_groups(min(groups, limit), visits))
+    return float(params["tokens_per_rank"]) * float(distinct_groups(min(groups, limit), visits))
 
 
 def _one_way(row: Row) -> list[Operation]:
     """Rows of one way, dispatch or combine."""
-    params, measured = row["params"], row["measured"]
+    measured = row["measured"]
     way = "combine" if "combine" in str(row["kind"]) else "dispatch"
-    low_latency = "low_latency" in str(params.get("mode")) or row["group"] == "cloudmatrix384"
-    kernel = "low-latency" if low_latency else "bulk"
-    dtype = str(params.get("dtype"))
-    if way == "combine":
-        element = _ROW_BYTES["nvfp4"] if "low_precision" in str(row["kind"]) else 2.0
-    else:
-        element = _ROW_BYTES.get(dtype.split()[0], _SCALES)  # int8 as fp8, and where nothing is said
-    seconds = measured.get("latency_us") or 1e3 * (measured.get("latency_ms") or 0.0)
-    assumed = None if params.get("tokens_per_rank") or low_latency else "4096 tokens"
+    low_latency = "low_latency" in str(row["params"].get("mode")) or row["group"] == "cloudmatrix384"
+    usual = {"hidden": 7168, "topk": 8, "tokens_per_rank": _FEW_TOKENS if low_latency else _MANY_TOKENS}
+    params = {**usual, **row["params"]}
+    assumed = None if "tokens_per_rank" in row["params"] else f"{usual['tokens_per_rank']} tokens"
+    element = _element_bytes(row, way, low_latency)
+    seconds = 1e-6 * measured.get("latency_us", 0.0) + 1e-3 * measured.get("latency_ms", 0.0)
     if not seconds:
-        across = measured.get("bottleneck") == "RDMA"
-        row_bytes = element * float(params.get("hidden") or 7168)
-        seconds = 1e-3 * _counted_rows(row, across) * row_bytes / float(measured["bandwidth_GBps"])
-    if low_latency and "tokens_per_rank" not in params:
-        row = {**row, "params": {**params, "tokens_per_rank": 128}}
-        assumed = "128 tokens"
-    if low_latency and way == "dispatch" and _chip_key(row).startswith("ascend"):
-        element = 7.5 * 1024.0 / 7168.0  # int8 and its scales, padded to 512 bytes
+        counted = _counted_rows(params, measured.get("bottleneck") == "RDMA")
+        seconds = 1e-9 * counted * element * float(params["hidden"]) / float(measured["bandwidth_GBps"])
+    kernel = "low-latency" if low_latency else "bulk"
     if row["group"] in ("all_to_all_moe", "trtllm-blog18"):
         kernel = "fastest"
-    return [_exchange_operation(row, way, kernel, 1e-6 * seconds, element, assumed)]
+    return [_exchange_operation({**row, "params": params}, way, kernel, seconds, element, assumed)]
+
+
+def _element_bytes(row: Row, way: str, low_latency: bool) -> float:
+    """Bytes of an element of a row as it is sent: results in 16 bits, what is dispatched as the source says."""
+    if way == "combine":
+        return _ROW_BYTES["nvfp4"] if "low_precision" in str(row["kind"]) else 2.0
+    if low_latency and _chip_key(row).startswith("ascend"):
+        return _PADDED_ROW_BYTES / 7168.0
+    return _ROW_BYTES.get(str(row["params"].get("dtype")).split()[0], _SCALES)  # where nothing is said, 8 bits
 
 
 def _both_ways(row: Row) -> list[Operation]:
@@ -171,7 +167,7 @@ def _both_ways(row: Row) -> list[Operation]:
         if seconds is None:
             across = measured.get(f"{way}_rdma_GBps")
             rate = across or measured.get(f"{way}_xgmi_GBps") or measured[f"{way}_GBps"]
-            counted = _counted_rows(row, bool(across) or float(params["ep"]) > _ONE_NODE)
+            counted = _counted_rows(params, bool(across) or float(params["ep"]) > _ONE_NODE)
             seconds = 1e-3 * counted * element * float(params["hidden"]) / float(rate)
         found.append(_exchange_operation(row, way, kernel, 1e-6 * float(seconds), element))
     return found
