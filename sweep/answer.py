@@ -59,9 +59,9 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
         elif case.corner == "nominal":
             # null where the study sets no limit
             rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best) | {"proof": _proof(study, outcomes[case.index])})
-    by_key = {_key(case): case for case in cases}
+    by_number = {case.index: case for case in cases}
     for row in rows:
-        key = _key(by_key_of(by_key, row))
+        key = _key(by_number[row["case"]])
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
     _add_equal(study, rows)
@@ -93,12 +93,7 @@ def _proven(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[
 
 
 def _key(case: Case) -> tuple[Any, ...]:
-    return (case.design.label, case.model, case.number_format, case.chips, case.trial)
-
-
-def by_key_of(cases: Mapping[tuple[Any, ...], Case], row: Row) -> Case:
-    """The case that a row answers."""
-    return cases[row["design"], row["model"], row["number_format"], row["chips"], row["trial"]]
+    return (case.design.label, case.work, case.chips, case.trial)
 
 
 def _failure(case: Case, outcome: Mapping[str, Any]) -> Row:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweep.blocks import keep_freed_memory, prunes_well
-from sweep.cases import Case, Question, Records, case_of, cases, records, round_size
+from sweep.cases import Case, Question, Records, cases, records, round_size, works
 from sweep.designs import machine
 from sweep.search import search_range
 from sweep.space import Space
@@ -109,8 +109,9 @@ def _listed(study: Study) -> tuple[list[Case], tuple[str, ...]]:
             unit = machine(design).unit_packages
             sizes = [v.choices or (v.high,) for v in study.outer.variables if v.name == "chips"]
             chips = round_size(int(max(sizes[0])) if sizes else max(design.chips), unit)
-            number_format = (design.number_formats or workload.number_formats)[0]
-            found.append(case_of(len(found), design, "nominal", workload, number_format, (chips, chips), "exact"))
+            found += [
+                Case(len(found), design, "nominal", work, chips, chips) for work in works(design, workload, [])[:1]
+            ]
     return found, (*study.notes, "The largest size stands for every trial.")
 
 

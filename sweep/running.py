@@ -262,7 +262,7 @@ def _mirrored(
         mirror = opened(run) if opened else Mirror(own_journal(journal), run)
         for case in listed:
             if case.method == "optuna":
-                name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+                name = f"{case.design.label} {case.work.name} {case.chips} {case.corner}"
                 mirror.follow(name, TrialLog(folder.path / FOLDER, case.index))
         with mirror:
             yield mirror

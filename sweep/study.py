@@ -31,23 +31,13 @@ from sweep.study_schema import (
     positive,
     read,
 )  # fmt: skip
+from sweep.work import TrainingWorkload, Workload
 
 Sense = Literal["<=", ">="]
 # Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
 _ODD_FACTORS = (1, 3, 5, 9, 15, 45)
 OUTER_PLAIN = ("chips", "batch")
 _NEIGHBOURS = 0.5  # as measured by benchmarks/optuna_search.py; a sampler that only spreads is left to spread
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is trained. The batch is in sequences."""
-
-    model: str
-    sequence: int
-    batch: int
-    number_formats: tuple[str, ...] = ("bf16",)
-    expert_imbalance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +297,7 @@ class _Checker:
                     f"{one.model}: a batch of {units.show(one.batch, 'token')} is taken as {batch} sequences, "
                     f"{batch * one.sequence / 1e6:.4g} Mtoken, which divides well"
                 )
-            workloads.append(Workload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
+            workloads.append(TrainingWorkload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
         return tuple(workloads)
 
     def constraints(self, given: Mapping[str, Any]) -> tuple[tuple[str, Sense, float], ...]:
