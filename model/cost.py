@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from model.memory import Memory
 
 
-class _Parts:
+class Parts:
     """Named parts that add up."""
 
     __slots__ = ()
@@ -58,7 +58,7 @@ def gathered(record: Any, index: Array) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeParts(_Parts):
+class TimeParts(Parts):
     """Seconds of one step on the critical path, by cause.
 
     In the order of what they depend on, the fewest fields of a layout first: a sum over an open mesh is short then.
@@ -78,7 +78,7 @@ class TimeParts(_Parts):
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryParts(_Parts):
+class MemoryParts(Parts):
     """Bytes on the fullest rank."""
 
     weights: Any
@@ -91,7 +91,7 @@ class MemoryParts(_Parts):
 
 
 @dataclass(frozen=True, slots=True)
-class EnergyParts(_Parts):
+class EnergyParts(Parts):
     """Joules of one step of the whole cluster, at the meter of the building."""
 
     matrix: Any  # matmul and attention FLOPs

@@ -38,8 +38,8 @@ class ServingStack:
     dispatch_bytes: float = 1.0  # of an element sent to the experts, scales included
     combine_bytes: float = 2.0
     dispatch_speed: float = 1.0  # of dispatch and combine, over the machine's
-    overlap_gain: float = 0.0  # share of a decode step that two micro-batches save
-    prefill_overlap: float = 0.0  # share of dispatch and combine of prompts hidden behind the other micro-batch
+    decode_overlap: float = 0.0  # share of dispatch and combine hidden behind the other of two micro-batches
+    prefill_overlap: float = 0.0  # the same in passes with prompts
     shared_overlap: float = 0.0  # share of the shared experts' time hidden behind dispatch and combine
     pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
     # scheduling

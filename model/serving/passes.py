@@ -1,0 +1,478 @@
+r"""One forward pass of an instance: prompts, decoding sequences, or both together.
+
+A pass runs through all layers once. Its tokens are T = n (1 + drafted) of n decoding sequences and the prompt tokens of
+the pass, in each attention group; linear layers work on T rows, attention on each sequence's own keys, the experts on
+the rows that the whole stage sends them. Layer structure and sharding are those of training (model/modules.py), latent
+attention is absorbed for decoding sequences (queries meet the compressed cache) and expanded for prompts: DeepSeek-V2,
+arXiv:2405.04434. Large-scale expert parallelism, micro-batch overlap and its gains: arXiv:2506.12708, section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from model.architecture import Architecture, Experts, LatentAttention
+from model.attention import fused_attention
+from model.chip import FORMATS, Chip
+from model.collective import transfer
+from model.cost import Parts
+from model.matmul import matmul
+from model.serving.attention import cached_attention, indexer, latent_cached_attention
+from model.serving.balance import active_share, imbalance
+from model.serving.collectives import all_gather, all_reduce, expert_exchange, reduce_scatter
+from model.serving.experts import grouped_matmul
+from model.serving.instance import Instance
+from model.serving.stack import ServingStack
+from model.serving.workload import Serving
+from model.system import System
+from model.vector import vector
+from model.work import NOTHING, SILENCE, Traffic, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes through the instance together in one pass; counts of the whole instance, arrays that broadcast.
+
+    The stages of a pipeline work on different batches at the same time.
+    """
+
+    sequences: Any = 0.0  # decoding
+    context: Any = 0.0  # mean tokens of theirs in the cache
+    prompt_tokens: Any = 0.0  # new tokens of prompts
+    prompts: Any = 1.0  # that these belong to
+    cached: Any = 0.0  # mean tokens of these prompts already in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class PassTime(Parts):
+    """Seconds of a pass through all stages, by cause."""
+
+    linear: Any  # projections, dense feed-forward, head
+    attention: Any
+    experts: Any  # routed and shared experts, router
+    vector: Any  # norms, rotary embeddings, activations, quantisation
+    tensor: Any  # all-reduces of tensor parallelism
+    context: Any  # exchange of keys or of partial results between context-parallel ranks
+    exchange: Any  # exposed dispatch and combine
+    transfer: Any  # between pipeline stages
+    host: Any  # launch gaps and floors
+    fixed: Any  # scheduling and sampling
+
+
+@dataclass(frozen=True, slots=True)
+class PassCost:
+    """Time of a pass, and what the instance's ranks draw on for it together."""
+
+    time: PassTime
+    matrix_joules: Any
+    hbm_bytes: Any
+    link_bytes: Any
+
+    @property
+    def seconds(self) -> Any:
+        """Seconds from the first stage to the last."""
+        return self.time.total
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one rank has of a pass, after the split into attention groups and micro-batches."""
+
+    tensor: Any
+    context: Any
+    groups: Any  # attention groups of the stage
+    sequences: Any  # decoding, of the group
+    queries: Any  # tokens of each
+    keys: Any  # in the cache of each
+    prompt_tokens: Any  # of the group, on this context-parallel rank
+    prompts: Any
+    cached: Any
+    halves: Any
+
+    @property
+    def tokens(self) -> Any:
+        """Rows of the group's linear layers on this rank."""
+        return self.sequences * self.queries + self.prompt_tokens
+
+    @property
+    def decoding(self) -> Any:
+        """Rows of decoding sequences."""
+        return self.sequences * self.queries
+
+
+def _share(instance: Instance, batch: Batch) -> _Share:
+    groups = np.asarray(instance.data_parallel, float)
+    halves = np.asarray(instance.micro_batches, float)
+    context = np.asarray(instance.context_parallel, float)
+    sequences = np.asarray(batch.sequences, float)
+    prompts = np.asarray(batch.prompts, float)
+    # fewer sequences than groups leave some groups idle, and the others with one each
+    own = np.maximum(sequences / groups, np.minimum(sequences, 1.0)) / halves
+    busy = np.minimum(prompts, groups)
+    return _Share(
+        tensor=np.asarray(instance.tensor_parallel, float),
+        context=context,
+        groups=groups,
+        sequences=own,
+        queries=1.0 + np.asarray(instance.draft_tokens, float),
+        keys=np.asarray(batch.context, float),
+        prompt_tokens=np.asarray(batch.prompt_tokens, float) / (busy * halves * context),
+        prompts=prompts / busy / halves,
+        cached=np.asarray(batch.cached, float),
+        halves=halves,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rank:
+    """The chip, the engine and the model that kernels run with."""
+
+    chip: Chip
+    stack: ServingStack
+    serving: Serving
+
+    def linear(self, number_format: str, rows: Any, *shapes: tuple[Any, Any]) -> Work:
+        """Linear layers of `rows` tokens: (outputs, inputs) each, with the quantisation of their inputs."""
+        cast = FORMATS[number_format].cast_bytes
+        done = NOTHING
+        for outputs, inputs in shapes:
+            done = done + matmul(self.chip, number_format, rows, outputs, inputs)
+            if cast:
+                done = done + vector(self.chip, cast * rows * inputs, 0.0)
+        return done.slower(1.0 / self.stack.matmul_speed)
+
+    def vector(self, moved_bytes: Any, launches: float) -> Work:
+        """Element-wise kernels."""
+        return vector(self.chip, moved_bytes * self.stack.vector_passes, launches)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """Work and traffic of one layer on one rank, or of several together."""
+
+    linear: Work = NOTHING
+    attention: Work = NOTHING
+    experts: Work = NOTHING
+    vector: Work = NOTHING
+    tensor: Traffic = SILENCE
+    context: Traffic = SILENCE
+    exchange: Traffic = SILENCE
+
+    def __add__(self, other: _Layer) -> _Layer:
+        return _Layer(*(getattr(self, name) + getattr(other, name) for name in _LAYER_FIELDS))
+
+    def times(self, factor: Any) -> _Layer:
+        """So many of them."""
+        return _Layer(*(getattr(self, name).times(factor) for name in _LAYER_FIELDS))
+
+    @property
+    def works(self) -> Work:
+        """All of its work."""
+        return self.linear + self.attention + self.experts + self.vector
+
+    @property
+    def traffic(self) -> Traffic:
+        """All of its traffic."""
+        return self.tensor + self.context + self.exchange
+
+
+_LAYER_FIELDS = tuple(_Layer.__dataclass_fields__)
+
+
+# ------------------------------------------------------------------------------------------------ attention
+def _spans(model: Architecture, keys: Any) -> tuple[tuple[float, Any], ...]:
+    """Share of the layers and keys that a query of theirs attends to: full layers, and those with a window."""
+    if model.sparse is not None:
+        return ((1.0, np.minimum(keys, float(model.sparse.keys))),)
+    if model.window <= 0:
+        return ((1.0, keys),)
+    full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
+    return ((full, keys), (1.0 - full, np.minimum(keys, float(model.window))))
+
+
+def _prompt_keys(model: Architecture, new: Any, cached: Any) -> tuple[tuple[float, Any], ...]:
+    """The same for the mean query of a prompt's `new` tokens, causal, after `cached` ones."""
+
+    def mean(limit: float) -> Any:
+        """Mean of min(limit, cached + i) over the new tokens i."""
+        below = np.clip(limit - cached, 0.0, new)  # queries that do not reach the limit
+        return ((cached + below / 2.0) * below + limit * (new - below)) / np.maximum(new, 1e-9)
+
+    if model.sparse is not None:
+        return ((1.0, mean(float(model.sparse.keys))),)
+    if model.window <= 0:
+        return ((1.0, cached + new / 2.0),)
+    full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
+    return ((full, cached + new / 2.0), (1.0 - full, mean(float(model.window))))
+
+
+def _decode_attention(rank: _Rank, share: _Share) -> Work:
+    """Attention of the decoding sequences over their caches."""
+    serving, model, chip = rank.serving, rank.serving.architecture, rank.chip
+    heads = model.heads / share.tensor
+    done = NOTHING
+    for part, span in _spans(model, share.keys):
+        keys = span / share.context
+        if model.latent is not None:
+            one = latent_cached_attention(
+                chip, share.sequences, share.queries, keys, heads, model.latent, serving.kv_bytes
+            )
+        else:
+            key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
+            one = cached_attention(
+                chip, share.sequences, share.queries, keys, heads, key_heads, model.head_size, serving.kv_bytes
+            )
+        done = done + one.times(part)
+    if model.sparse is not None:
+        done = done + indexer(chip, model.sparse, share.sequences, share.queries, share.keys / share.context)
+    return _where(share.sequences > 0, done.slower(1.0 / rank.stack.decode_attention_speed))
+
+
+def _prompt_attention(rank: _Rank, share: _Share) -> Work:
+    """Attention of the prompts: each rank has its heads, and its share of the queries under context parallelism."""
+    model, chip = rank.serving.architecture, rank.chip
+    heads = model.heads / share.tensor
+    own = share.prompt_tokens / np.maximum(share.prompts, 1e-9)
+    sizes = (model.query_key_head, model.value_head)
+    done = NOTHING
+    for part, keys in _prompt_keys(model, own * share.context, share.cached):
+        done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes).times(part)
+    if model.sparse is not None:
+        done = done + indexer(chip, model.sparse, share.prompts, own, share.cached + own * share.context / 2.0)
+    return _where(share.prompt_tokens > 0, done.slower(1.0 / rank.stack.prefill_attention_speed))
+
+
+def _where(condition: Any, work: Work) -> Work:
+    """The work where the condition holds, nothing elsewhere."""
+    keep = np.where(condition, 1.0, 0.0)
+    return work.times(keep)
+
+
+def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttention, share: _Share) -> Work:
+    """Projections of latent attention: down (whole on every rank), up by heads, output.
+
+    Decoding sequences multiply queries and outputs with the up-projection of keys and values head by head; prompts
+    expand keys and values, of what they have in the cache too.
+    """
+    form = rank.serving.projections_in
+    heads = model.heads / share.tensor
+    head = latent.nope_head + latent.rope_head
+    tokens = share.tokens
+    down = [(latent.query_rank + latent.key_value_rank + latent.rope_head, model.hidden)]
+    done = rank.linear(form, tokens, *down, (heads * head, latent.query_rank or model.hidden))
+    done = done + rank.linear(form, tokens, (model.hidden, heads * latent.value_head))
+    absorbed = matmul(rank.chip, "bf16", share.decoding, latent.key_value_rank, latent.nope_head, heads) + matmul(
+        rank.chip, "bf16", share.decoding, latent.value_head, latent.key_value_rank, heads
+    )
+    rows = share.prompt_tokens + share.cached * share.prompts / share.context
+    expanded = rank.linear(form, rows, (heads * (latent.nope_head + latent.value_head), latent.key_value_rank))
+    return done + _where(share.decoding > 0, absorbed) + _where(share.prompt_tokens > 0, expanded)
+
+
+def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
+    """Norm, projections, attention, output projection and its all-reduce."""
+    model, stack = rank.serving.architecture, rank.stack
+    tokens, heads = share.tokens, model.heads / share.tensor
+    if model.latent is not None:
+        linear = _latent_projections(rank, model, model.latent, share)
+        packed = heads * model.query_key_head + model.latent.key_value_rank
+        cache = float(model.latent.key_value_rank + model.latent.rope_head)
+    else:
+        key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
+        packed = (heads + 2.0 * key_heads) * model.head_size
+        cache = 2.0 * key_heads * model.head_size
+        out = heads * model.head_size
+        linear = rank.linear(rank.serving.projections_in, tokens, (packed, model.hidden), (model.hidden, out))
+    own = np.where(stack.sequence_parallel & (share.decoding <= 0), 1.0 / share.tensor, 1.0)
+    work = rank.vector(6.0 * tokens * model.hidden * own, 1) + rank.vector(4.0 * tokens * packed, 1)
+    gathered = tokens * share.context * cache * rank.serving.kv_bytes
+    keys = all_gather(system, gathered, share.context, share.tensor).times(np.where(share.prompt_tokens > 0, 1.0, 0.0))
+    partial = all_reduce(system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor)
+    return _Layer(
+        linear=linear,
+        attention=_decode_attention(rank, share) + _prompt_attention(rank, share),
+        vector=work,
+        tensor=_joined(system, rank, share, share.tensor),
+        context=keys + partial.times(np.where(share.decoding > 0, 1.0, 0.0)),
+    )
+
+
+def _joined(system: System, rank: _Rank, share: _Share, group: Any) -> Traffic:
+    """The all-reduce behind a row-parallel layer, or what a two-dimensional layout exchanges instead of it.
+
+    Weight-stationary in two dimensions on n ranks, a layer gathers and scatters activations over sqrt(n) ranks on
+    either side: 2 x 2 T h / sqrt(n) instead of T h on every rank. Source: Pope et al., arXiv:2211.05102, section 3.2.
+    """
+    stack, hidden = rank.stack, rank.serving.architecture.hidden
+    joined = 2.0 * share.tokens * hidden
+    if stack.tensor_layout == "weight_stationary_2d":
+        side = np.maximum(np.sqrt(group), 1.0)
+        wide = joined * rank.serving.architecture.feed_forward / hidden / side
+        traffic = all_gather(system, joined / side, side, 1) + reduce_scatter(system, wide / 2.0, side, side)
+        done = traffic + all_gather(system, wide / 4.0, side, side) + reduce_scatter(system, joined / side, side, 1)
+    else:
+        done = all_reduce(system, joined, group, 1)
+    return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / stack.collective_speed, done.link_bytes)
+
+
+# ------------------------------------------------------------------------------------------------ feed-forward
+def _wide(rank: _Rank, number_format: str, rows: Any, width: Any) -> tuple[Work, Work]:
+    """A feed-forward of `width` on a rank: its matmuls, and the activation between them."""
+    model = rank.serving.architecture
+    linear = rank.linear(number_format, rows, ((model.matrices - 1) * width, model.hidden), (model.hidden, width))
+    return linear, rank.vector((6.0 if model.gated else 4.0) * rows * width, 1)
+
+
+def _dense_half(system: System, rank: _Rank, share: _Share) -> _Layer:
+    """Norm, dense feed-forward and its all-reduce, on the ranks of the attention group."""
+    model = rank.serving.architecture
+    width = model.feed_forward / share.tensor
+    linear, activation = _wide(rank, rank.serving.weight_format, share.tokens, width)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    return _Layer(linear=linear, vector=norm + activation, tensor=_joined(system, rank, share, share.tensor))
+
+
+def _routed(rank: _Rank, experts: Experts, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
+    """Grouped matmuls of the busiest rank's experts, the activation between them, and the busiest rank's load."""
+    serving, model = rank.serving, rank.serving.architecture
+    ranks = np.asarray(instance.expert_parallel, float)
+    width = experts.hidden / np.maximum(instance.expert_tensor_parallel, 1.0)
+    all_tokens = share.tokens * share.context * share.groups
+    copies = float(experts.per_token)
+    held = (experts.experts + serving.balance.redundant) / ranks
+    mean = all_tokens * copies / ranks
+    load = imbalance(serving.balance, experts, ranks, mean)
+    active = held * active_share(experts, all_tokens)
+    rows = mean * load
+    form = serving.experts_in
+    work = grouped_matmul(rank.chip, form, rows, active, (model.matrices - 1) * width, model.hidden)
+    work = work + grouped_matmul(rank.chip, form, rows, active, model.hidden, width)
+    activation = rank.vector((6.0 if model.gated else 4.0) * rows * width, 1)
+    cast = FORMATS[form].cast_bytes
+    if cast:
+        activation = activation + rank.vector(cast * rows * width, 0)
+    return work.slower(1.0 / rank.stack.expert_speed), activation, load
+
+
+def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share) -> _Layer:
+    """Norm, router, dispatch, experts and combine; shared experts beside them."""
+    serving, model, stack = rank.serving, rank.serving.architecture, rank.stack
+    experts = model.experts
+    if experts is None:
+        raise ValueError(f"{model.name} has no experts")
+    own = share.tokens / share.tensor  # with several groups each rank routes its share of the group's tokens
+    alone = share.groups <= 1.0
+    routing = np.where(alone, share.tokens, own)
+    router = matmul(rank.chip, "bf16", routing, experts.experts, model.hidden) + rank.vector(
+        8.0 * routing * experts.experts, 1
+    )
+    routed, activation, load = _routed(rank, experts, share, instance)
+    shared = NOTHING
+    if experts.shared_width:
+        # one group divides the shared experts as a dense layer; several keep them whole on every rank
+        across = np.where(alone, instance.stage_ranks, 1.0)
+        shared, active = _wide(rank, serving.experts_in, routing, experts.shared_width / across)
+        activation = activation + active
+    joined = _joined(system, rank, share, instance.stage_ranks)
+    one = np.where(alone, 1.0, 0.0)
+    moved = _exchanged(system, rank, experts, instance, share).times(1.0 - one)
+    exchange = Traffic(moved.seconds * load / stack.dispatch_speed, moved.link_bytes)
+    hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
+    permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    return _Layer(
+        experts=routed + router + Work(shared.seconds - hidden, shared.matrix_joules, shared.hbm_bytes),
+        vector=norm + activation + permuted,
+        tensor=joined.times(one),
+        exchange=exchange,
+    )
+
+
+def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance, share: _Share) -> Traffic:
+    """Tokens of all attention groups to their experts and back."""
+    stack, hidden = rank.stack, rank.serving.architecture.hidden
+    own = share.tokens / share.tensor
+    if stack.exchange == "gather":
+        everything = own * instance.stage_ranks * hidden
+        return all_gather(system, everything * stack.dispatch_bytes, instance.stage_ranks, 1) + reduce_scatter(
+            system, everything * stack.combine_bytes, instance.stage_ranks, 1
+        )
+    where = (experts, instance.expert_parallel, instance.expert_tensor_parallel)
+    return expert_exchange(system, own, hidden * stack.dispatch_bytes, *where) + expert_exchange(
+        system, own, hidden * stack.combine_bytes, *where
+    )
+
+
+# ------------------------------------------------------------------------------------------------ the pass
+def _head(system: System, rank: _Rank, share: _Share, sequences: Any) -> _Layer:
+    """Embedding, output head for the tokens that are sampled from, and the gather of their logits."""
+    model = rank.serving.architecture
+    width = model.vocabulary / share.tensor
+    linear = matmul(rank.chip, "bf16", sequences, width, model.hidden)
+    moved = rank.vector(4.0 * share.tokens * model.hidden + 6.0 * sequences * width, 3)
+    logits = all_gather(system, 2.0 * sequences * model.vocabulary, share.tensor, 1)
+    return _Layer(linear=linear, vector=moved, tensor=logits)
+
+
+def _whole(system: System, rank: _Rank, instance: Instance, share: _Share) -> tuple[_Layer, Any, Any]:
+    """All layers and ends of one micro-batch, and how many layers and mixture layers ran."""
+    model = rank.serving.architecture
+    drafts = share.queries - 1.0
+    drafts = np.where(share.sequences > 0, drafts, 0.0)
+    attention = _attention_half(system, rank, share)
+    layers = [attention.times(model.layers + drafts)]
+    dense, mixture = float(model.dense_layers), float(model.moe_layers)
+    if model.experts is not None:
+        layers.append(_mixture_half(system, rank, instance, share).times(mixture + drafts))
+    if dense or model.experts is None:
+        layers.append(_dense_half(system, rank, share).times(dense + (0.0 if model.experts else drafts)))
+    sampled = share.decoding + share.prompts * np.where(share.prompt_tokens > 0, 1.0, 0.0)
+    layers.append(_head(system, rank, share, sampled))
+    if np.any(drafts):
+        again = _head(system, rank, share, share.sequences)
+        merge = rank.linear(rank.serving.weight_format, share.sequences, (model.hidden, 2.0 * model.hidden))
+        layers.append((again + _Layer(linear=merge)).times(drafts))
+    return reduce(lambda a, b: a + b, layers), model.layers + drafts, mixture + (drafts if model.experts else 0.0)
+
+
+def forward_pass(system: System, stack: ServingStack, serving: Serving, instance: Instance, batch: Batch) -> PassCost:
+    """Cost of one pass of a batch through the instance (scalars, lists or open meshes).
+
+    Raises KeyError where the chip does not run a number format that is asked for (see Chip.supports).
+    """
+    rank, share = _Rank(system.chip, stack, serving), _share(instance, batch)
+    model = serving.architecture
+    whole, layers, mixtures = _whole(system, rank, instance, share)
+    halves, slow = share.halves, stack.compute_slowdown
+    stages = np.asarray(instance.pipeline_parallel, float)
+    ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
+    with_prompts = share.prompt_tokens > 0
+    hiding = np.where(halves > 1.0, np.where(with_prompts, stack.prefill_overlap, stack.decode_overlap), 0.0)
+    works = halves * slow * whole.works.seconds
+    exchange = halves * whole.exchange.seconds
+    exposed = exchange - np.minimum(hiding * exchange, works)
+    busy = works + halves * (whole.tensor.seconds + whole.context.seconds) + exposed
+    gaps = halves * (stack.layer_s * layers + stack.moe_layer_s * mixtures)
+    floor = np.where(with_prompts, stack.prefill_layer_s * layers, 0.0)
+    boundary = transfer(system, 2.0 * share.tokens * model.hidden * halves / share.tensor, ranks, stages)
+    return PassCost(
+        time=PassTime(
+            linear=halves * slow * whole.linear.seconds,
+            attention=halves * slow * whole.attention.seconds,
+            experts=halves * slow * whole.experts.seconds,
+            vector=halves * slow * whole.vector.seconds,
+            tensor=halves * whole.tensor.seconds,
+            context=halves * whole.context.seconds,
+            exchange=exposed,
+            transfer=(stages - 1.0) * boundary.seconds * stack.pipeline_exposed,
+            host=np.maximum(gaps, floor - busy),
+            fixed=stack.step_s + stack.sequence_s * np.asarray(batch.sequences, float),
+        ),
+        matrix_joules=halves * whole.works.matrix_joules * ranks,
+        hbm_bytes=halves * whole.works.hbm_bytes * ranks,
+        link_bytes=halves * whole.traffic.link_bytes * ranks,
+    )
