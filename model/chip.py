@@ -91,6 +91,25 @@ class MemoryCalibration:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeCalibration:
+    """Achieved speed of the kernels of generation (model/serving). Defaults: typical of measured chips."""
+
+    attention_fraction: float = 0.45  # of peak, grouped-query attention over a cache
+    cache_fraction: float = 0.85  # of the HBM bandwidth, reading its keys and values
+    attention_launch_s: float = 12e-6
+    sequence_head_s: float = 2e-9  # of a sequence's key/value head: scheduling, joining of its parts
+    latent_fraction: float = 0.65  # of peak, absorbed latent attention
+    latent_cache_fraction: float = 0.85
+    latent_launch_s: float = 14e-6
+    widening_fraction: float = 1.0  # speed of latent attention on a narrower cache, which is widened for each query
+    indexer_fraction: float = 0.5  # of the 8-bit peak, scores of sparse attention
+    grouped_fraction: float = 0.9  # large grouped matmuls, over large plain ones
+    grouped_padding_rows: float = 64.0  # rows lost in partly filled tiles, of each expert
+    weights_fraction: float = 0.8  # of the HBM bandwidth, reading the experts' weights
+    grouped_launch_s: float = 8e-6
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Everything that turns a chip's peaks into times."""
 
@@ -100,6 +119,7 @@ class Calibration:
     communication_slowdown: float  # compute slows by this share while a collective runs beside it
     grouped_overhead_rows: float = 55.0  # grouped matmul: slow-down 1 + rows0 / rows per expert (+ fixed)
     grouped_overhead: float = 0.1
+    decode: DecodeCalibration = DecodeCalibration()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,14 @@ def _rate(tier: Tier, kind: Collective, members: Any) -> Any:
     rate = tier.bandwidth * tier.efficiency[kind] / tier.oversubscription
     if tier.pair_loss:
         rate = rate * (1.0 - tier.pair_loss * 2.0 / np.maximum(members, 2.0))
+    return rate * link_share(tier, members)
+
+
+def link_share(tier: Tier, members: Any) -> Any:
+    """Share of a rank's links on a tier that a group with `members` inside it can use."""
     if tier.topology == "full_mesh":
-        rate = rate * np.minimum(np.maximum(members - 1.0, 1.0) / (tier.ranks - 1.0), 1.0)
-    if tier.topology == "torus":
-        rate = rate * _torus_share(tier, members)
-    return rate
+        return np.minimum(np.maximum(members - 1.0, 1.0) / (tier.ranks - 1.0), 1.0)
+    return _torus_share(tier, members) if tier.topology == "torus" else 1.0
 
 
 def _torus_share(tier: Tier, members: Any) -> Any:
@@ -79,13 +82,14 @@ def _torus_share(tier: Tier, members: Any) -> Any:
     return np.maximum(share, 0.5 / axes)
 
 
-def _torus_exchange(tier: Tier, sent_bytes: Any, members: Any) -> Any:
+def torus_exchange(tier: Tier, sent_bytes: Any, members: Any, fraction: float) -> Any:
     """Seconds of an all-to-all on a torus: on each axis of n ranks, n/8 of what a rank sends crosses each link.
 
-    Without a wrap, where the group does not fill the axis, n/4. Source: jax-ml.github.io/scaling-book, chapter 3.
+    Without a wrap, where the group does not fill the axis, n/4; `fraction` of the links' bandwidth is reached.
+    Source: jax-ml.github.io/scaling-book, chapter 3.
     """
     shape = tier.shape or (tier.ranks,)
-    link = tier.bandwidth * tier.efficiency["all_to_all"] / (2.0 * len(shape))
+    link = tier.bandwidth * fraction / (2.0 * len(shape))
     slowest: Any = 0.0
     reached: Any = 1.0
     for length in shape:
@@ -133,7 +137,7 @@ def all_to_all(system: System, sent_bytes: Any, group: Group) -> Traffic:
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         bytes_here = sent_bytes * (members - previous) / group.size
         if tier.topology == "torus":
-            slowest = np.maximum(slowest, _torus_exchange(tier, sent_bytes, members))
+            slowest = np.maximum(slowest, torus_exchange(tier, sent_bytes, members, tier.efficiency["all_to_all"]))
         else:
             rate = _rate(tier, "all_to_all", members if j == 0 else np.ceil(members / previous))
             slowest = np.maximum(slowest, bytes_here / rate)

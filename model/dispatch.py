@@ -28,7 +28,7 @@ _KERNEL_LATENCY_S = 15e-6  # of a fused dispatch or combine kernel, on top of th
 _FAN_OUT = 0.9  # of the all-to-all rate, for the copies inside a domain
 
 
-def _distinct(groups: Any, visits: int) -> Any:
+def distinct_groups(groups: Any, visits: Any) -> Any:
     """Mean number of distinct groups that a token with `visits` uniform choices reaches."""
     return groups * (1.0 - (1.0 - 1.0 / groups) ** visits)
 
@@ -37,12 +37,12 @@ def _per_node(system: System, stack: Stack, shard: Shard, experts: Experts, row_
     """One copy for each domain of every tier that a token leaves, and the copies inside the innermost domain."""
     group = place(system, shard.expert, shard.expert_tensor)
     inner = system.tiers[0]
-    copies = _distinct(shard.expert, experts.per_token)
+    copies = distinct_groups(shard.expert, experts.per_token)
     slowest = row_bytes * copies / (inner.bandwidth * inner.efficiency["all_to_all"] * _FAN_OUT)
     sent = row_bytes * copies
     for members, tier in zip(group.inside, system.tiers[1:], strict=False):
         domains = np.ceil(group.size / members)
-        visited = np.minimum(_distinct(domains, experts.per_token), stack.node_limit)
+        visited = np.minimum(distinct_groups(domains, experts.per_token), stack.node_limit)
         crossing = row_bytes * np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
         rate = tier.bandwidth * tier.efficiency["all_to_all"] / tier.oversubscription
         slowest, sent = np.maximum(slowest, crossing / rate), sent + crossing
@@ -58,7 +58,7 @@ def _one_way(
         return _per_node(system, stack, shard, experts, row_bytes)
     copies: Any = float(experts.per_token)
     if stack.dispatch == "per_rank":
-        copies = _distinct(shard.expert, experts.per_token)
+        copies = distinct_groups(shard.expert, experts.per_token)
     return all_to_all(system, row_bytes * copies, place(system, shard.expert, shard.expert_tensor))
 
 

@@ -55,13 +55,13 @@ def matmul(chip: Chip, number_format: str, m: Any, n: Any, k: Any, batch: Any = 
     memory = moved / (chip.hbm_bandwidth * chip.calibration.memory.matmul_fraction)
     flops = 2.0 * batch * m * n * k
     return Work(
-        fit.launch_s + _smooth_maximum(seconds, memory),
+        fit.launch_s + smooth_maximum(seconds, memory),
         flops * chip.power.joule_per_flop[kind.peak],
         moved,
     )
 
 
-def _smooth_maximum(a: Any, b: Any) -> Any:
+def smooth_maximum(a: Any, b: Any) -> Any:
     """(a^4 + b^4)^(1/4), by products and roots: they round alike on every machine, powers do not."""
     a, b = a * a, b * b
     return np.sqrt(np.sqrt(a * a + b * b))

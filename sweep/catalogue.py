@@ -217,6 +217,7 @@ def _calibration(found: Entry, peaks: Mapping[str, float], corner: Corner, by: E
         matmul={peak: chips.MatmulCalibration(**constants) for peak, constants in matmul.items()},
         attention=chips.AttentionCalibration(**found.under("attention", corner)),
         memory=chips.MemoryCalibration(**found.under("memory", corner)),
+        decode=chips.DecodeCalibration(**found.under("decode", corner)),
         **found.under("", corner),
     )
 

@@ -29,7 +29,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention
-from model.chip import AttentionCalibration, Calibration, ChipPower, MatmulCalibration, MemoryCalibration
+from model.chip import (
+    AttentionCalibration,
+    Calibration,
+    ChipPower,
+    DecodeCalibration,
+    MatmulCalibration,
+    MemoryCalibration,
+)
 from model.layout import RECOMPUTE_MODULES
 from model.stack import Stack
 from model.system import Facility, Host, PowerPart, Tier
@@ -43,7 +50,9 @@ COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "poin
 LOWER_IS_BETTER = frozenset(
     {
         *("overhead_k", "wave_quantisation", "tile_loss", "launch_s", "long_kernel_loss", "overhead_keys"),
-        *("vector_launch_s", "communication_slowdown", "grouped_overhead_rows", "grouped_overhead"),
+        *("attention_launch_s", "sequence_head_s", "latent_launch_s", "grouped_padding_rows", "grouped_launch_s"),
+        *("small_latency_s", "small_step_s", "exchange_latency_s", "exchange_step_s", "exchange_row_s"),
+        *("bulk_latency_s", "vector_launch_s", "communication_slowdown", "grouped_overhead_rows", "grouped_overhead"),
         *("latency_s", "latency_step_s", "ramp_s", "pair_loss", "oversubscription", "congestion"),
         *("board_w", "idle_w", "joule_per_flop", "joule_per_hbm_byte", "joule_per_link_byte"),
         *("clock_exponent", "watts", "cooling_fraction", "pue"),
@@ -244,12 +253,13 @@ def _chip() -> Any:
 
 def _calibration() -> Any:
     matmul = table("matmul", record(MatmulCalibration, "performance"))
-    rest = record(Calibration, "performance", without=("matmul", "attention", "memory"))
+    rest = record(Calibration, "performance", without=("matmul", "attention", "memory", "decode"))
     return table("calibration", {
         **TITLE, "fitted_on": need(str), "note": may(str), **rest,
         "matmul": need(table("matmuls", {name: may(matmul) for name in PEAKS})),
         "attention": need(table("attention", record(AttentionCalibration, "performance"))),
         "memory": need(table("memory", record(MemoryCalibration, "performance"))),
+        "decode": may(table("decode", record(DecodeCalibration, "performance"))),
     })  # fmt: skip
 
 

@@ -379,8 +379,7 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
         activation = activation + active
     joined = _joined(system, rank, share, instance.stage_ranks)
     one = np.where(alone, 1.0, 0.0)
-    moved = _exchanged(system, rank, experts, instance, share).times(1.0 - one)
-    exchange = Traffic(moved.seconds * load / stack.dispatch_speed, moved.link_bytes)
+    exchange = _exchanged(system, rank, experts, instance, own, load).times(1.0 - one)
     hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
     permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
     norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
@@ -392,19 +391,20 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     )
 
 
-def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance, share: _Share) -> Traffic:
-    """Tokens of all attention groups to their experts and back."""
+def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance, tokens: Any, load: Any) -> Traffic:
+    """Tokens of all attention groups to their experts and back: `tokens` of each rank, as the busiest one sees them."""
     stack, hidden = rank.stack, rank.serving.architecture.hidden
-    own = share.tokens / share.tensor
     if stack.exchange == "gather":
-        everything = own * instance.stage_ranks * hidden
-        return all_gather(system, everything * stack.dispatch_bytes, instance.stage_ranks, 1) + reduce_scatter(
+        everything = tokens * instance.stage_ranks * hidden
+        done = all_gather(system, everything * stack.dispatch_bytes, instance.stage_ranks, 1) + reduce_scatter(
             system, everything * stack.combine_bytes, instance.stage_ranks, 1
         )
-    where = (experts, instance.expert_parallel, instance.expert_tensor_parallel)
-    return expert_exchange(system, own, hidden * stack.dispatch_bytes, *where) + expert_exchange(
-        system, own, hidden * stack.combine_bytes, *where
-    )
+    else:
+        where = (experts, instance.expert_parallel, instance.expert_tensor_parallel)
+        done = expert_exchange(system, tokens * load, hidden * stack.dispatch_bytes, *where) + expert_exchange(
+            system, tokens * load, hidden * stack.combine_bytes, *where
+        )
+    return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)
 
 
 # ------------------------------------------------------------------------------------------------ the pass

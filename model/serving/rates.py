@@ -2,9 +2,9 @@ r"""What a stream of requests makes of an instance: prefill, decode, both in one
 
 Prefill works through prompts in chunks; decode takes a step for all sequences in flight, 1 + a + a^2 + ... tokens each
 where drafts are accepted with probability a. With both in one instance (continuous batching), n sequences that emit
-`A` tokens a step finish n A / O requests a step, each of which brings a prompt of I tokens: a share of the passes carry
-prompt tokens, and the mean step follows from its own rate as a fixed point. Little's law closes it: requests in flight =
-rate x (time to first token + output x time per token). Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310;
+A tokens a step finish n A / O requests a step, each of which brings a prompt of I tokens: a share of the passes carry
+prompt tokens, and the mean step follows from its own rate as a fixed point. Little's law closes it: the requests in
+flight are the rate x (time to first token + output x time per token). Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310;
 DistServe, arXiv:2401.09670; the arithmetic of arXiv:2506.12708, sections 4 and 5.
 """
 
@@ -31,7 +31,7 @@ _GAUSS = ((0.5 - np.sqrt(0.15), 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.5 + np.sqrt(0
 
 
 def accepted_tokens(draft_tokens: Any, acceptance: float) -> Any:
-    """Mean tokens that a step emits for a sequence: the sampled one and the drafts accepted before the first refusal."""
+    """Mean tokens that a step emits for a sequence: the sampled one, and the drafts before the first refusal."""
     drafts = np.asarray(draft_tokens, float)
     if acceptance >= 1.0:
         return 1.0 + drafts
@@ -176,7 +176,7 @@ def _mixed(
 def serving_cost(
     system: System, stack: ServingStack, serving: Serving, instance: Instance, context: Any = None
 ) -> ServingCost:
-    """Prompts and decoding in one instance with `instance.batch` requests in flight, a finished one followed by the next.
+    """Prompts and decoding in one instance with `instance.batch` requests in flight, each followed by the next.
 
     Tails: the 99th percentile of the time per token is that of a batch as full as it is 1 % of the time; that of the
     first token follows from the wait (model/serving/queueing.py).
