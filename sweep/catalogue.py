@@ -1,4 +1,4 @@
-"""The catalogue: chips, their calibrations, systems, fabrics, models and stacks, each number with its source.
+"""The catalogue: chips, calibrations, systems, fabrics, models, stacks and engines, each number with its source.
 
 One TOML file an entry, in sweep/catalogue_data/<kind>/<name>.toml. A folder of one's own with the same layout
 adds entries and replaces entries by name: pass it as `extra`. Peaks stand in the chips, what is reached of them
@@ -22,13 +22,14 @@ from model import chip as chips
 from model import system as systems
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention
+from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem
 
-Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks"]
+Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines"]
 Corner = Literal["nominal", "low", "high", "power_low", "power_high"]
 
-KINDS: tuple[Kind, ...] = ("chips", "calibrations", "systems", "fabrics", "models", "stacks")
+KINDS: tuple[Kind, ...] = ("chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines")
 CORNERS: tuple[Corner, ...] = ("nominal", "low", "high", "power_low", "power_high")
 SOURCE_KINDS = ("datasheet", "measured", "derived", "estimated", "rumour")
 DATA = Path(__file__).parent / "catalogue_data"
@@ -351,7 +352,19 @@ def stack(name: str, extra: Path | None = None) -> Stack:
     return Stack(name=name, year=found.facts["from_year"], **found.under(""))
 
 
+@cache
+def engine(name: str, extra: Path | None = None) -> ServingStack:
+    """Behaviour of a serving engine; what its file leaves out is the default of the record."""
+    found = entry("engines", name, extra)
+    return ServingStack(name=name, year=found.facts["from_year"], **found.under(""))
+
+
 # ------------------------------------------------------------------------------------------- about a system
+def default_engine(system_name: str, extra: Path | None = None) -> str:
+    """Name of the engine that serves on a system where none is named."""
+    return _referred(entry("systems", system_name, extra), "default_engine", "engines", extra).name
+
+
 def default_stack(system_name: str, extra: Path | None = None) -> str:
     """Name of the stack that a study takes for a system when it names none."""
     return _referred(entry("systems", system_name, extra), "default_stack", "stacks", extra).name
@@ -396,12 +409,22 @@ def entries_used(system_name: str, model_name: str, stack_name: str, extra: Path
     return {f"{one.kind}/{one.name}.toml": one.text for one in used}
 
 
-def stacks_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:
-    """Stacks that describe a framework, the newest first; with a year, only those of that year."""
+def _of_framework(kind: Kind, framework: str, year: int | None, extra: Path | None) -> list[str]:
+    """Entries of a kind that describe a framework, the newest first; with a year, only those of that year."""
 
     def fits(facts: Mapping[str, Any]) -> bool:
         to_year = facts.get("to_year", 9999)
         return framework in facts["frameworks"] and (year is None or facts["from_year"] <= year <= to_year)
 
-    found = [one for name in names("stacks", extra) if fits((one := entry("stacks", name, extra)).facts)]
+    found = [one for name in names(kind, extra) if fits((one := entry(kind, name, extra)).facts)]
     return [one.name for one in sorted(found, key=lambda one: -int(one.facts["from_year"]))]
+
+
+def stacks_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:
+    """Stacks that describe a framework, the newest first; with a year, only those of that year."""
+    return _of_framework("stacks", framework, year, extra)
+
+
+def engines_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:
+    """Serving engines that describe a framework, the newest first; with a year, only those of that year."""
+    return _of_framework("engines", framework, year, extra)

@@ -38,6 +38,7 @@ from model.chip import (
     MemoryCalibration,
 )
 from model.layout import RECOMPUTE_MODULES
+from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Host, PowerPart, Tier
 from sweep.catalogue import SOURCE_KINDS, Quantity
@@ -223,7 +224,7 @@ def each_with(item: Any) -> Any:
     return Annotated[GenericAlias(list, (item,)), Field(min_length=1)]
 
 
-# --------------------------------------------------------------------------------------------- the six kinds
+# ------------------------------------------------------------------------------------------- the seven kinds
 TITLE = {"title": need(str)}
 STATUS = {"status": may(str), "scenario": may(bool), "note": may(str)}
 
@@ -285,6 +286,7 @@ def _system() -> Any:
     part.update(name=need(str), group=need(groups), price_usd=may(under("price_usd", sense=0)))
     return table("system", {
         **TITLE, **STATUS, "chip": need(str), "other_chips": may(list[str]), "default_stack": need(str),
+        "default_engine": may(str),
         "topology": may(str),
         "year": need(under("year", _whole, sense=0)),
         "unit_packages": need(under("unit_packages", _whole, sense=0)),
@@ -319,11 +321,20 @@ def _stack() -> Any:
     })  # fmt: skip
 
 
+def _engine() -> Any:
+    vendors = list[Literal["NVIDIA", "AMD", "Huawei", "Google", "AWS"]]
+    return table("engine", {
+        **TITLE, "why": need(str), "frameworks": need(list[str]), "vendors": need(vendors),
+        "variant": may(Literal["eager", "large_ep"]), "from_year": need(int), "to_year": may(int), "note": may(str),
+        **record(ServingStack, "data", without=("name", "year"), all_optional=True),
+    })  # fmt: skip
+
+
 @cache
 def schema(kind: str) -> Any:
     """The pydantic model of a file of this kind."""
     return {"chips": _chip, "calibrations": _calibration, "fabrics": _fabric, "systems": _system,
-            "models": _architecture, "stacks": _stack}[kind]()  # fmt: skip
+            "models": _architecture, "stacks": _stack, "engines": _engine}[kind]()  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ reading, and what to say

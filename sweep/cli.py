@@ -35,7 +35,7 @@ COMMANDS = {
     "validate": ("sweep.commands.validate:validate", "Hold the model against published measurements."),
     "list": (
         "sweep.commands.catalogue:list_entries",
-        "Names in the catalogue: chips, systems, models, stacks.",
+        "Names in the catalogue: chips, systems, models, stacks, engines.",
     ),
     "show": ("sweep.commands.catalogue:show", "One entry of the catalogue, with the source of every number."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),

@@ -63,10 +63,12 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "packages": "unit_packages",
         "scale-up, one direction": _inner_tier,
         "default stack": "default_stack",
+        "default engine": "default_engine",
         "status": "status",
     },
     "models": {"title": "title", "parameters": _size, "active": _active},
     "stacks": {"years": _years, "frameworks": _frameworks, "why": "why"},
+    "engines": {"years": _years, "frameworks": _frameworks, "why": "why"},
     "fabrics": {"title": "title", "rate of a port": "bandwidth", "latency": "latency_s"},
     "calibrations": {"title": "title", "fitted on": "fitted_on"},
 }
@@ -168,7 +170,8 @@ def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("name", *COLUMNS[kind]):
         wraps = heading in ("why", "frameworks", "fitted on")
-        table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
+        width = max(len(found.name) for found in entries) + 2 if heading == "name" else None
+        table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=width)
     for found in entries:
         scenario = bool(found.facts.get("scenario"))
         name = (found.name + (f" {RUMOUR}" if scenario else ""), "red" if scenario else "")
@@ -222,7 +225,7 @@ def show(name: str, *, json: bool = False) -> None:
     Parameters
     ----------
     name
-        Name of a chip, system, model, stack, fabric or calibration. A name that several of them bear shows all.
+        Name of a chip, system, model, stack, engine, fabric or calibration. A name that several of them bear shows all.
     json
         Print one JSON object.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.chip import Chip
+from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep import catalogue
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
@@ -82,6 +83,7 @@ def test_every_system_is_complete(name: str, corner: catalogue.Corner) -> None:
         assert all(0 < reached <= 1 for reached in tier.efficiency.values())
     assert system.tiers[0].ranks <= system.unit_packages * system.chip.ranks_per_package * 32
     assert catalogue.default_stack(name) in catalogue.names("stacks")
+    assert catalogue.default_engine(name) in catalogue.names("engines")
 
 
 @pytest.mark.parametrize("name", catalogue.names("systems"))
@@ -118,6 +120,25 @@ def test_a_stack_holds_what_its_file_says(name: str) -> None:
             assert getattr(stack, field.name) == entry.value(field.name)
         elif field.name not in ("name", "year"):
             assert getattr(stack, field.name) == getattr(default, field.name)
+
+
+@pytest.mark.parametrize("name", catalogue.names("engines"))
+def test_an_engine_holds_what_its_file_says(name: str) -> None:
+    """An engine's record has the values of its file, and the defaults of the record for the rest."""
+    engine, entry = catalogue.engine(name), catalogue.entry("engines", name)
+    default = ServingStack(name=name)
+    for field in fields(ServingStack):
+        if field.name in entry.quantities:
+            assert getattr(engine, field.name) == entry.value(field.name)
+        elif field.name not in ("name", "year"):
+            assert getattr(engine, field.name) == getattr(default, field.name)
+
+
+@pytest.mark.parametrize("name", catalogue.names("systems"))
+def test_the_engine_of_a_system_runs_on_its_chip(name: str) -> None:
+    """A system's own engine is one of those for the vendor of its chip."""
+    vendor = catalogue.entry("chips", catalogue.system(name).chip.name).facts["vendor"]
+    assert vendor in catalogue.entry("engines", catalogue.default_engine(name)).facts["vendors"]
 
 
 # ----------------------------------------------------------------------------------------- rumours and traps

@@ -277,7 +277,7 @@ def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
     assert parse(content).question
 
 
-@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks"])
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines"])
 def test_entries_on_the_pages_are_accepted(kind: str) -> None:
     """A catalogue entry that a page shows passes the checks of the catalogue."""
     content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")
