@@ -15,7 +15,7 @@ from typing import Any
 
 from model import units
 from sweep.cases import Case
-from sweep.columns import LIMIT_COLUMNS, QUANTITIES
+from sweep.columns import QUANTITIES, SETS
 from sweep.study import Study
 
 Row = dict[str, Any]
@@ -58,7 +58,9 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
             # null where the study sets no limit
-            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best) | {"proof": _proof(study, outcomes[case.index])})
+            rows.append(
+                dict.fromkeys(SETS[study.phase].limits) | dict(best) | {"proof": _proof(study, outcomes[case.index])}
+            )
     by_number = {case.index: case for case in cases}
     for row in rows:
         key = _key(by_number[row["case"]])

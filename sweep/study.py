@@ -31,7 +31,7 @@ from sweep.study_schema import (
     positive,
     read,
 )  # fmt: skip
-from sweep.work import TrainingWorkload, Workload
+from sweep.work import Phase, TrainingWorkload, Workload
 
 Sense = Literal["<=", ">="]
 # Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
@@ -110,6 +110,7 @@ class Study:
     search: Search
     constraints: tuple[tuple[str, Sense, float], ...] = ()
     outer: Outer | None = None
+    phase: Phase = "training"
     reference: str = ""  # label of the design whose throughput the others are to equal
     corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)

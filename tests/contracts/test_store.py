@@ -27,7 +27,7 @@ import sweep
 from sweep import store
 from sweep.cases import Case, Question, cases, records
 from sweep.cli import main
-from sweep.columns import CODED, LIMIT_COLUMNS, plain
+from sweep.columns import CODED, TRAINING, plain
 from sweep.errors import InputError
 from sweep.running import run_study
 from sweep.search import search_range
@@ -187,7 +187,7 @@ def test_a_part_holds_the_rows_bit_for_bit(asked: tuple[Question, Case], rows: R
         assert shown[name].tolist() == [plain(name, code) for code in rows[name]]
     assert set(shown["chips"]) == {case.chips}
     assert set(shown["design"]) == {case.design.label}
-    unset = [name for name in LIMIT_COLUMNS if name not in rows]
+    unset = [name for name in TRAINING.limits if name not in rows]
     assert shown[unset].isna().all(axis=None)
 
 
