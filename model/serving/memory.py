@@ -49,7 +49,7 @@ def weight_bytes(serving: Serving, instance: Instance) -> Any:
 
 
 def attention_elements(model: Architecture, tensor: Any) -> Any:
-    """Weights of one layer's attention on a rank; keys and values are repeated where there are more ranks than heads."""
+    """Weights of one layer's attention on a rank; each rank has at least one key and value head."""
     if model.latent is None:
         key_heads = np.maximum(model.key_value_heads / tensor, 1.0)
         return model.hidden * model.head_size * (2.0 * model.heads / tensor + 2.0 * key_heads)

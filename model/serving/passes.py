@@ -147,7 +147,8 @@ class _Rank:
 
     def vector(self, moved_bytes: Any, launches: float) -> Work:
         """Element-wise kernels."""
-        return vector(self.chip, moved_bytes * self.stack.vector_passes, launches)
+        passes = self.stack.vector_passes
+        return vector(self.chip, moved_bytes * passes, launches * passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +220,28 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
         keys = span / share.context
         if model.latent is not None:
             one = latent_cached_attention(
-                chip, share.sequences, share.queries, keys, heads, model.latent, serving.kv_bytes
+                chip,
+                share.sequences,
+                share.queries,
+                keys,
+                heads,
+                model.latent,
+                serving.kv_bytes,
+                serving.attention_core,
             )
         else:
-            key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
+            held = np.maximum(model.key_value_heads / share.tensor, 1.0)
+            key_heads = held + (heads - held) * rank.stack.repeated_reads
             one = cached_attention(
-                chip, share.sequences, share.queries, keys, heads, key_heads, model.head_size, serving.kv_bytes
+                chip,
+                share.sequences,
+                share.queries,
+                keys,
+                heads,
+                key_heads,
+                model.head_size,
+                serving.kv_bytes,
+                serving.attention_core,
             )
         done = done + one.times(part)
     if model.sparse is not None:
@@ -400,43 +417,54 @@ def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance
             system, everything * stack.combine_bytes, instance.stage_ranks, 1
         )
     else:
-        where = (experts, instance.expert_parallel, instance.expert_tensor_parallel)
-        done = expert_exchange(system, tokens * load, hidden * stack.dispatch_bytes, *where) + expert_exchange(
-            system, tokens * load, hidden * stack.combine_bytes, *where
-        )
+        busiest, where = tokens * load, (instance.expert_parallel, instance.expert_tensor_parallel)
+        done = expert_exchange(
+            system, busiest, experts.per_token, hidden * stack.dispatch_bytes, *where
+        ) + expert_exchange(system, busiest, experts.per_token, hidden * stack.combine_bytes, *where)
     return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)
 
 
 # ------------------------------------------------------------------------------------------------ the pass
-def _head(system: System, rank: _Rank, share: _Share, sequences: Any) -> _Layer:
-    """Embedding, output head for the tokens that are sampled from, and the gather of their logits."""
+def _head(system: System, rank: _Rank, share: _Share, instance: Instance, sequences: Any) -> _Layer:
+    """Output head for the `sequences` tokens of a group that are sampled from, and the gather of their logits.
+
+    An engine may divide the head over more ranks than the attention group has; these work on each other's tokens too.
+    """
     model = rank.serving.architecture
-    width = model.vocabulary / share.tensor
-    linear = matmul(rank.chip, "bf16", sequences, width, model.hidden)
-    moved = rank.vector(4.0 * share.tokens * model.hidden + 6.0 * sequences * width, 3)
-    logits = all_gather(system, 2.0 * sequences * model.vocabulary, share.tensor, 1)
+    ranks = np.maximum(share.tensor, np.minimum(float(rank.stack.head_ranks), instance.stage_ranks))
+    rows = sequences * ranks / share.tensor
+    linear = matmul(rank.chip, "bf16", rows, model.vocabulary / ranks, model.hidden)
+    moved = rank.vector(6.0 * rows * model.vocabulary / ranks, 2)
+    logits = all_gather(system, 2.0 * rows * model.vocabulary, ranks, 1)
     return _Layer(linear=linear, vector=moved, tensor=logits)
 
 
-def _whole(system: System, rank: _Rank, instance: Instance, share: _Share) -> tuple[_Layer, Any, Any]:
-    """All layers and ends of one micro-batch, and how many layers and mixture layers ran."""
+def _layers(system: System, rank: _Rank, instance: Instance, share: _Share) -> tuple[_Layer, Any, Any]:
+    """All layers of one micro-batch with those that draft, and how many layers and mixture layers that is."""
     model = rank.serving.architecture
-    drafts = share.queries - 1.0
-    drafts = np.where(share.sequences > 0, drafts, 0.0)
-    attention = _attention_half(system, rank, share)
-    layers = [attention.times(model.layers + drafts)]
+    drafts = np.where(share.sequences > 0, share.queries - 1.0, 0.0)
+    layers = [_attention_half(system, rank, share).times(model.layers + drafts)]
     dense, mixture = float(model.dense_layers), float(model.moe_layers)
     if model.experts is not None:
         layers.append(_mixture_half(system, rank, instance, share).times(mixture + drafts))
     if dense or model.experts is None:
         layers.append(_dense_half(system, rank, share).times(dense + (0.0 if model.experts else drafts)))
-    sampled = share.decoding + share.prompts * np.where(share.prompt_tokens > 0, 1.0, 0.0)
-    layers.append(_head(system, rank, share, sampled))
-    if np.any(drafts):
-        again = _head(system, rank, share, share.sequences)
-        merge = rank.linear(rank.serving.weight_format, share.sequences, (model.hidden, 2.0 * model.hidden))
-        layers.append((again + _Layer(linear=merge)).times(drafts))
     return reduce(lambda a, b: a + b, layers), model.layers + drafts, mixture + (drafts if model.experts else 0.0)
+
+
+def _ends(system: System, rank: _Rank, instance: Instance, share: _Share) -> _Layer:
+    """Embedding and head, once for all micro-batches, and what joins drafts to them."""
+    model = rank.serving.architecture
+    sequences, prompts = share.sequences * share.halves, share.prompts * share.halves
+    sampled = sequences * share.queries + prompts * np.where(share.prompt_tokens > 0, 1.0, 0.0)
+    ends = _head(system, rank, share, instance, sampled)
+    ends = ends + _Layer(vector=rank.vector(4.0 * share.tokens * share.halves * model.hidden, 1))
+    drafts = np.where(share.sequences > 0, share.queries - 1.0, 0.0)
+    if not np.any(drafts):
+        return ends
+    merge = rank.linear(rank.serving.weight_format, sequences, (model.hidden, 2.0 * model.hidden))
+    again = _head(system, rank, share, instance, sequences) + _Layer(linear=merge)
+    return ends + again.times(drafts)
 
 
 def forward_pass(system: System, stack: ServingStack, serving: Serving, instance: Instance, batch: Batch) -> PassCost:
@@ -446,33 +474,34 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
     """
     rank, share = _Rank(system.chip, stack, serving), _share(instance, batch)
     model = serving.architecture
-    whole, layers, mixtures = _whole(system, rank, instance, share)
     halves, slow = share.halves, stack.compute_slowdown
+    one, layers, mixtures = _layers(system, rank, instance, share)
+    whole = one.times(halves) + _ends(system, rank, instance, share)
     stages = np.asarray(instance.pipeline_parallel, float)
     ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
     with_prompts = share.prompt_tokens > 0
     hiding = np.where(halves > 1.0, np.where(with_prompts, stack.prefill_overlap, stack.decode_overlap), 0.0)
-    works = halves * slow * whole.works.seconds
-    exchange = halves * whole.exchange.seconds
+    works = slow * whole.works.seconds
+    exchange = whole.exchange.seconds
     exposed = exchange - np.minimum(hiding * exchange, works)
-    busy = works + halves * (whole.tensor.seconds + whole.context.seconds) + exposed
+    busy = works + whole.tensor.seconds + whole.context.seconds + exposed
     gaps = halves * (stack.layer_s * layers + stack.moe_layer_s * mixtures)
     floor = np.where(with_prompts, stack.prefill_layer_s * layers, 0.0)
     boundary = transfer(system, 2.0 * share.tokens * model.hidden * halves / share.tensor, ranks, stages)
     return PassCost(
         time=PassTime(
-            linear=halves * slow * whole.linear.seconds,
-            attention=halves * slow * whole.attention.seconds,
-            experts=halves * slow * whole.experts.seconds,
-            vector=halves * slow * whole.vector.seconds,
-            tensor=halves * whole.tensor.seconds,
-            context=halves * whole.context.seconds,
+            linear=slow * whole.linear.seconds,
+            attention=slow * whole.attention.seconds,
+            experts=slow * whole.experts.seconds,
+            vector=slow * whole.vector.seconds,
+            tensor=whole.tensor.seconds,
+            context=whole.context.seconds,
             exchange=exposed,
             transfer=(stages - 1.0) * boundary.seconds * stack.pipeline_exposed,
             host=np.maximum(gaps, floor - busy),
             fixed=stack.step_s + stack.sequence_s * np.asarray(batch.sequences, float),
         ),
-        matrix_joules=halves * whole.works.matrix_joules * ranks,
-        hbm_bytes=halves * whole.works.hbm_bytes * ranks,
-        link_bytes=halves * whole.traffic.link_bytes * ranks,
+        matrix_joules=whole.works.matrix_joules * ranks,
+        hbm_bytes=whole.works.hbm_bytes * ranks,
+        link_bytes=whole.traffic.link_bytes * ranks,
     )

@@ -1,8 +1,8 @@
 r"""Waiting and its tails: what a load adds to the time of a request.
 
 An instance that works on one thing at a time with service time S and utilisation rho lets a request wait
-:math:`W = \rho E[S] (1 + C^2) / (2 (1 - \rho))` in the mean (Pollaczek and Khinchine, for Poisson arrivals); the tail of
-the wait falls as :math:`\rho e^{-\rho w / W}` (exact for exponential service, the heavy-traffic limit otherwise).
+:math:`W = \rho E[S] (1 + C^2) / (2 (1 - \rho))` in the mean (Pollaczek and Khinchine, for Poisson arrivals); the tail
+of the wait falls as :math:`\rho e^{-\rho w / W}` (exact for exponential service, the heavy-traffic limit otherwise).
 Source: Kleinrock, Queueing Systems, volume 1, 1975, sections 5.6 and 5.7.
 """
 
@@ -28,5 +28,5 @@ def wait_quantile(utilisation: Any, wait_s: Any, quantile: float) -> Any:
 
 
 def occupancy_quantile(mean: Any, most: Any, quantile_sigmas: float = 2.326) -> Any:
-    """Sequences in flight that are exceeded 1 % of the time where the mean is `mean`, at most `most`: nearly Poisson."""
+    """Sequences in flight that are exceeded 1 % of the time about a mean, at most `most`: nearly Poisson."""
     return np.minimum(mean + quantile_sigmas * np.sqrt(np.maximum(mean, 0.0)), np.maximum(most, mean))

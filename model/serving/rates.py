@@ -4,12 +4,15 @@ Prefill works through prompts in chunks; decode takes a step for all sequences i
 where drafts are accepted with probability a. With both in one instance (continuous batching), n sequences that emit
 A tokens a step finish n A / O requests a step, each of which brings a prompt of I tokens: a share of the passes carry
 prompt tokens, and the mean step follows from its own rate as a fixed point. Little's law closes it: the requests in
-flight are the rate x (time to first token + output x time per token). Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310;
-DistServe, arXiv:2401.09670; the arithmetic of arXiv:2506.12708, sections 4 and 5.
+flight are the rate x (time to first token + output x time per token).
+
+Sources: Orca, OSDI 2022; Sarathi-Serve, arXiv:2403.02310; DistServe, arXiv:2401.09670; the arithmetic of
+arXiv:2506.12708, sections 4 and 5.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +29,7 @@ from model.serving.workload import Phase, Serving
 from model.system import System
 
 _NOT = np.asarray(np.nan)
-_ROUNDS = 12  # of the fixed point; its step shrinks by half or more each
+_ROUNDS = 14  # of the fixed point: the bracket is at rounding error then
 _GAUSS = ((0.5 - np.sqrt(0.15), 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.5 + np.sqrt(0.15), 5.0 / 18.0))
 
 
@@ -185,17 +188,25 @@ def serving_cost(
     requests = serving.requests
     flying = np.asarray(instance.batch, float)
     emitted = accepted_tokens(instance.draft_tokens, serving.acceptance)
-    decoding = flying
-    for _ in range(_ROUNDS):
+
+    def state(decoding: Any) -> tuple[_Mix, Any, Any, Any]:
+        """The mix, first-token times, and how many requests in flight are too many for so many that decode."""
         mix = _mixed(system, stack, serving, instance, decoding, context)
-        first = _first_token(stack, serving, instance, mix)
+        first, first_p99 = _first_token(stack, serving, instance, mix)
         lifetime = mix.mean_s * requests.output_tokens / emitted
-        decoding = (decoding + flying * lifetime / (lifetime + first[0])) / 2.0
-    mix = _mixed(system, stack, serving, instance, decoding, context)
-    first, first_p99 = _first_token(stack, serving, instance, mix)
+        return mix, first, first_p99, decoding * (1.0 + first / lifetime) - flying
+
+    chunk = np.where(np.asarray(instance.chunk) > 0, instance.chunk, stack.chunk).astype(float)
+    new = requests.input_tokens * (1.0 - requests.prefix_hit)
+    room = np.asarray(instance.data_parallel, float) * instance.pipeline_parallel * chunk
+    most = np.minimum(flying, room * requests.output_tokens / (emitted * new))  # beyond it prompts would pile up
+    decoding = _root(lambda count: state(count)[3], most)
+    mix, first, first_p99, _ = state(decoding)
     rate = decoding * emitted / mix.mean_s
-    fuller = occupancy_quantile(decoding, flying)
     tpot = mix.mean_s / emitted
+    waiting = flying * requests.output_tokens / rate - tpot * requests.output_tokens - first
+    first, first_p99 = first + np.maximum(waiting, 0.0), first_p99 + np.maximum(waiting, 0.0)
+    fuller = occupancy_quantile(decoding, flying)
     slowest = _mixed(system, stack, serving, instance, fuller, context).mean_s / emitted
     used = instance_memory(stack, serving, instance, flying, context, np.where(mix.share > 0, stack.chunk, 0.0))
     cost = _mean_pass(mix, stack)
@@ -205,6 +216,31 @@ def serving_cost(
         time=cost.time, memory=used, energy=_energy(system, instance, mix.mean_s, cost), tokens=decoding * emitted,
         packages=instance.ranks * system.packages_per_rank, violations=_over(system, stack, used),
     )  # fmt: skip
+
+
+def _root(excess: Callable[[Any], Any], most: Any) -> Any:
+    """Where a growing function that is below 0 at 0 and above it at `most` passes through 0.
+
+    False position, with the weight of an end that stays halved each time (the Illinois rule): it converges faster than
+    halving alone, and never leaves the bracket; each third round halves. `most` itself where it is below 0 there.
+    Source: Dowell and Jarratt, BIT 11, 1971.
+    """
+    low, high = np.zeros_like(most), most
+    above = excess(most)
+    reached = above > 0  # else it stays below 0 up to `most`
+    below = -np.abs(above) - most
+    stayed = np.zeros_like(most)
+    middle = high
+    for at in range(_ROUNDS):
+        weight = np.where(reached, below / (below - np.where(reached, above, 1.0)), 1.0)
+        middle = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
+        value = excess(middle)
+        over = value > 0
+        above = np.where(over, value, above * np.where(stayed == -1, 0.5, 1.0))
+        below = np.where(over, below * np.where(stayed == 1, 0.5, 1.0), value)
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+        stayed = np.where(over, 1, -1)
+    return np.where(reached, middle, most)
 
 
 def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix: _Mix) -> tuple[Any, Any]:
@@ -284,7 +320,7 @@ def largest_batch(
     longest = requests.input_tokens + (requests.output_tokens if phase != "prefill" else 0.0)
     fits = most_sequences(system, stack, serving, instance, longest)
     high = np.floor(np.minimum(np.minimum(fits, stack.max_sequences * groups), most))
-    costs = {"prefill": prefill_cost, "decode": decode_cost, "serving": serving_cost}[phase]
+    costs = _COSTS[phase]
     low = np.zeros_like(high)
 
     def meets(batch: Any) -> Any:
@@ -301,6 +337,33 @@ def largest_batch(
         good = meets(middle)
         low, high = np.where(good, middle, low), np.where(good | (low == high), high, middle)
     return low
+
+
+_COSTS = {"prefill": prefill_cost, "decode": decode_cost, "serving": serving_cost}
+_TILE_ROWS = (64.0, 128.0, 256.0)
+
+
+def best_batch(
+    system: System, stack: ServingStack, serving: Serving, instance: Instance, phase: Phase,
+    tpot_limit: float = np.inf, ttft_limit: float = np.inf, most: float = np.inf,
+) -> Any:  # fmt: skip
+    """The batch of the most tokens/s within the limits: the largest one, or a smaller one that fills its tiles.
+
+    A matmul of 129 rows may cost two tiles of 128: the largest batch is up to some percent slower in all than the one
+    below it that ends with a tile.
+    """
+    largest = largest_batch(system, stack, serving, instance, phase, tpot_limit, ttft_limit, most)
+    queries = 1.0 + np.asarray(instance.draft_tokens, float)
+    apart = np.asarray(instance.data_parallel, float) * instance.pipeline_parallel * instance.micro_batches / queries
+    best, fastest = largest, np.zeros_like(largest)
+    for rows in (0.0, *_TILE_ROWS):
+        step = np.maximum(np.floor(rows * apart), 1.0)
+        batch = np.where(largest >= step, np.floor(largest / step) * step, largest)
+        cost = _COSTS[phase](system, stack, serving, instance.with_(batch=np.maximum(batch, 1.0)))
+        meets = ~((cost.tpot > tpot_limit) | (cost.ttft > ttft_limit)) & (batch >= 1.0)
+        better = meets & (cost.tokens_per_second > fastest)
+        best, fastest = np.where(better, batch, best), np.where(better, cost.tokens_per_second, fastest)
+    return best
 
 
 # ------------------------------------------------------------------------------------------------ apart
@@ -332,26 +395,34 @@ class Pairing:
 def paired(prefill_rate: Any, decode_rate: Any, prefill_ranks: Any, decode_ranks: Any, ranks: Any) -> Pairing:
     """The whole instances that serve the most requests/s on `ranks` ranks.
 
-    Rates are requests/s of one instance. The balance is where both serve the same; of its two whole neighbours the
-    better one is taken.
+    Rates are requests/s of one instance. The balance is where both sides serve the same; the best of the whole numbers
+    around it, taken from either side with all that is left to the other, is the best of all.
     """
     prefill_rate, decode_rate = np.asarray(prefill_rate, float), np.asarray(decode_rate, float)
     small, large = np.asarray(prefill_ranks, float), np.asarray(decode_ranks, float)
-    ideal = ranks * decode_rate / (small * decode_rate + large * prefill_rate)
-    most = np.floor((ranks - large) / small + 1e-9)
+    share = ranks / (small * decode_rate + large * prefill_rate)  # of the balance in parts of instances
     best: Pairing | None = None
-    for count in (np.floor(ideal), np.ceil(ideal)):
-        prefills = np.clip(count, 1.0, np.maximum(most, 0.0))
-        decodes = np.floor((ranks - prefills * small) / large + 1e-9)
-        served = np.minimum(prefills * prefill_rate, decodes * decode_rate)
-        served = np.where((prefills >= 1.0) & (decodes >= 1.0), served, 0.0)
-        one = Pairing(
-            prefills, decodes, served,
-            served / np.maximum(prefills * prefill_rate, 1e-30), served / np.maximum(decodes * decode_rate, 1e-30),
-        )  # fmt: skip
-        best = one if best is None else _better(one, best)
+    for more in (-1.0, 0.0, 1.0):
+        first = np.maximum(np.floor(share * decode_rate) + more, 0.0)
+        second = np.maximum(np.floor(share * prefill_rate) + more, 0.0)
+        for prefills, decodes in (
+            (first, np.floor((ranks - first * small) / large + 1e-9)),
+            (np.floor((ranks - second * large) / small + 1e-9), second),
+        ):
+            one = _pairing(prefills, decodes, prefill_rate, decode_rate)
+            best = one if best is None else _better(one, best)
     assert best is not None
     return best
+
+
+def _pairing(prefills: Any, decodes: Any, prefill_rate: Any, decode_rate: Any) -> Pairing:
+    able = (prefills >= 1.0) & (decodes >= 1.0)
+    served = np.where(able, np.minimum(prefills * prefill_rate, decodes * decode_rate), 0.0)
+    return Pairing(
+        np.where(able, prefills, 0.0), np.where(able, decodes, 0.0), served,
+        np.where(able, served / np.maximum(prefills * prefill_rate, 1e-30), 0.0),
+        np.where(able, served / np.maximum(decodes * decode_rate, 1e-30), 0.0),
+    )  # fmt: skip
 
 
 def _better(one: Pairing, other: Pairing) -> Pairing:

@@ -20,7 +20,8 @@ class ServingStack:
     expert_speed: float = 1.0  # of grouped matmuls
     prefill_attention_speed: float = 1.0
     decode_attention_speed: float = 1.0
-    vector_passes: float = 1.0  # element-wise traffic over that of fused kernels
+    repeated_reads: float = 0.0  # of a key head by the query heads that share it: 0 read once, 1 each for itself
+    vector_passes: float = 1.0  # element-wise kernels and their traffic, over those of the usual fusions
     compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
     # host and launch
     layer_s: float = 0.0  # of a layer and pass: small kernels and gaps that no shape explains
@@ -33,6 +34,7 @@ class ServingStack:
     collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
     tensor_overlap: float = 0.0  # share of all-reduces hidden behind matmuls
     tensor_layout: TensorLayout = "columns_rows"
+    head_ranks: int = 1  # that divide the output head, where an attention group has fewer
     sequence_parallel: bool = False  # prompts: norms and residuals on a rank's own tokens
     exchange: Exchange = "all_to_all"  # of tokens between attention groups and experts
     dispatch_bytes: float = 1.0  # of an element sent to the experts, scales included

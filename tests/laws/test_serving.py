@@ -188,11 +188,20 @@ def test_the_largest_batch_meets_the_target_and_one_more_does_not(case: Served, 
     assert np.all((more.tpot > limit) | (solved + 1.0 > most))
     tighter = rates.largest_batch(case.system, case.stack, case.serving, case.instance, "decode", limit / 2.0)
     assert np.all(tighter <= solved)
-    served_then = rates.decode_cost(
-        case.system, case.stack, case.serving, case.instance.with_(batch=np.maximum(tighter, 1.0))
-    )
-    both = found & (tighter >= 1.0)
-    assert np.all(served_then.tokens_per_second[both] <= cost.tokens_per_second[both] * (1.0 + 1e-6))
+
+
+@settings(max_examples=10, deadline=None)
+@given(served(), st.sampled_from((0.01, 0.03, 0.1)))
+def test_a_tighter_target_never_serves_more(case: Served, limit: float) -> None:
+    """At the best batch, but for the rounding of rows to tiles, which three sizes of tiles do not catch in full."""
+
+    def best(target: float) -> Any:
+        batch = rates.best_batch(case.system, case.stack, case.serving, case.instance, "decode", target)
+        at = case.instance.with_(batch=np.maximum(batch, 1.0))
+        return rates.decode_cost(case.system, case.stack, case.serving, at).tokens_per_second * (batch >= 1.0)
+
+    excess = best(limit / 2.0) / np.maximum(best(limit), 1e-9) - 1.0
+    assert np.all(excess <= 0.03), excess.max()
 
 
 @settings(max_examples=25, deadline=None)
@@ -212,9 +221,10 @@ def test_memory_bounds_the_batch(case: Served) -> None:
 @given(served())
 def test_one_row_and_many_give_the_same(case: Served) -> None:
     """A list of instances, and each alone, bit for bit."""
-    many = rates.serving_cost(case.system, case.stack, case.serving, case.instance)
+    flat = case.instance.flat()
+    many = rates.serving_cost(case.system, case.stack, case.serving, flat)
     for row in (0, ROWS // 2, ROWS - 1):
-        one = rates.serving_cost(case.system, case.stack, case.serving, case.instance.take(row))
+        one = rates.serving_cost(case.system, case.stack, case.serving, flat.take(row))
         assert np.broadcast_to(many.tpot, (ROWS,))[row] == one.tpot
         assert np.broadcast_to(many.energy.total, (ROWS,))[row] == one.energy.total
 
