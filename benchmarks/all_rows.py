@@ -21,10 +21,11 @@ import numpy as np
 
 from benchmarks.measurement import Measurement
 from sweep import store
-from sweep.blocks import STORED_TASK, Task, solve
+from sweep.blocks import Task, solve
 from sweep.cases import Case, Question, cases, records
 from sweep.columns import TRAINING
 from sweep.keep import Columns
+from sweep.kinds import STORED_TASK
 from sweep.search import search_range
 from sweep.study import parse
 

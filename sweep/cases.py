@@ -107,7 +107,7 @@ def works(design: Design, workload: Workload, notes: list[str]) -> tuple[Work, .
     """What a workload is on a design: each of its variants whose number formats the chip runs."""
     chip = machine(design).chip
     found = []
-    for work in workload.works(design.number_formats):
+    for work in workload.works(design):
         lacking = [name for name in work.formats if not chip.supports(name)]
         notes += [f"{design.label}: {chip.name} does not run {name}, which is left out for it" for name in lacking]
         if not lacking:

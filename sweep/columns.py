@@ -213,10 +213,10 @@ def _part_columns(cost: StepCost) -> dict[str, Any]:
 
 def bound_by(time: Mapping[str, Array]) -> Array:
     """The largest part of the step's time, as a code; of equal ones the first."""
-    parts = [time[name] for name in CODED["bound_by"]]
-    largest, code = parts[0].copy(), np.zeros(len(parts[0]), np.int8)
-    for number, part in enumerate(parts[1:], 1):
-        np.copyto(code, number, where=part > largest)
+    (first, part), *rest = time.items()
+    largest, code = part.copy(), np.full(len(part), CODED["bound_by"].index(first), np.int8)
+    for name, part in rest:
+        np.copyto(code, CODED["bound_by"].index(name), where=part > largest)
         np.maximum(largest, part, out=largest)
     return code
 
@@ -238,7 +238,7 @@ def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | s
     chosen = {name: pick(codes) for name, codes in layout.columns().items()}
     chosen |= {name: pick(QUANTITIES[name].read(cost)) for name in TRAINING.quantities}
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
-    chosen["bound_by"] = bound_by({name: chosen[f"time_{name}_s"] for name in CODED["bound_by"]})
+    chosen["bound_by"] = bound_by({field.name: chosen[f"time_{field.name}_s"] for field in fields(TimeParts)})
     chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}
     chosen |= {name: pick(values) for name, values in extra.items()}
     return chosen

@@ -125,7 +125,7 @@ def prepare(
         "versions": json.dumps(found, sort_keys=True),
         "study_file": study.text,
     }
-    question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))
+    question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()), study.phase)
     return RunFolder(store.place(out).resolve() / f"{study.name}-{name}"), question, facts, entries
 
 

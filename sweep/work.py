@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from itertools import product
+from typing import Literal, Protocol
 
 from model import units
+from model.architecture import Architecture
 from model.serving.workload import Balance, Requests, Serving
+from sweep.designs import Design
 
 Phase = Literal["training", "prefill", "decode", "serving"]
 Cell = str | int | float | bool
@@ -48,7 +51,7 @@ class Workload(Protocol):
     def model(self) -> str:
         """Name in the catalogue."""
 
-    def works(self, number_formats: tuple[str, ...] | None = None) -> Iterator[Work]:
+    def works(self, design: Design) -> Iterator[Work]:
         """The work of each case of a design and size, in the workload's number formats or the design's."""
 
 
@@ -97,9 +100,9 @@ class TrainingWorkload:
     number_formats: tuple[str, ...] = ("bf16",)
     expert_imbalance: float = 1.0
 
-    def works(self, number_formats: tuple[str, ...] | None = None) -> Iterator[Work]:
+    def works(self, design: Design) -> Iterator[Work]:
         """The workload in each number format: its own, or those of a design."""
-        for name in number_formats or self.number_formats:
+        for name in design.number_formats or self.number_formats:
             yield TrainingWork(self.model, self.sequence, self.batch, name, self.expert_imbalance)
 
 
@@ -146,7 +149,7 @@ class ServingWork:
         tokens = self.requests.input_tokens if self.phase == "prefill" else self.requests.output_tokens
         return self.load / tokens
 
-    def serving(self, architecture: Any, redundant: int = 0) -> Serving:
+    def serving(self, architecture: Architecture, redundant: int = 0) -> Serving:
         """The record of the cost model, with so many redundant experts."""
         return Serving(
             architecture,
@@ -181,3 +184,34 @@ class ServingWork:
 
 
 TARGETS = ("ttft_s", "ttft_p99_s", "tpot_s", "tpot_p99_s")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingWorkload:
+    """What is served: work in the first of its number formats, at the first of its targets, and what else there is."""
+
+    first: ServingWork
+    number_formats: tuple[str, ...]
+    targets: tuple[tuple[str, tuple[float, ...]], ...] = ()  # quantity -> bounds, each answered apart
+
+    @property
+    def model(self) -> str:
+        """Name in the catalogue."""
+        return self.first.model
+
+    def works(self, design: Design) -> Iterator[Work]:
+        """The work in each number format and at each target."""
+        first, own = self.first, design.served
+        names = [name for name, _ in self.targets]
+        for number_format, limits in product(
+            design.number_formats or self.number_formats, product(*(limits for _, limits in self.targets))
+        ):
+            yield replace(
+                first,
+                number_format=number_format,
+                expert_format=own.expert or first.expert_format,
+                attention_format=own.attention or first.attention_format,
+                kv_format=own.cache or first.kv_format,
+                redundant=first.redundant if own.redundant is None else own.redundant,
+                targets=tuple(zip(names, limits, strict=True)),
+            )

@@ -292,11 +292,11 @@ def test_damage_is_told_and_computed_again(run: Path, damage: str, capsys: pytes
 
 def test_a_damaged_candidate_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of an unfinished case may be damaged too, in the middle of a run: they are computed again."""
-    from sweep import blocks, scheduler
+    from sweep import kinds, scheduler
 
     text = STUDY.replace('rows = "all"', 'rows = "top:5"\nprune = false').replace("[8, 16]", "[16]")
     whole = run_study(parse(text), tmp_path / "whole", workers=0)
-    monkeypatch.setattr(blocks, "FULL_TASK", 400)
+    monkeypatch.setattr(kinds, "FULL_TASK", 400)
     real, ended = scheduler.run_end, []
 
     def damaging(question: Question, case: Case, pieces: list[Place], part: Place) -> dict[str, Any]:
