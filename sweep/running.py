@@ -94,9 +94,11 @@ def versions() -> dict[str, str]:
 def entries_of(study: Study) -> dict[str, str]:
     """Text of every catalogue entry that a study rests on."""
     entries: dict[str, str] = {}
+    trains = study.phase == "training"
     for design in study.designs:
         for workload in study.workloads:
-            entries |= catalogue.entries_used(design.system, workload.model, design.stack, design.extra)
+            names = (design.system, workload.model, design.stack)
+            entries |= catalogue.entries_used(*names, design.extra, "stacks" if trains else "engines")
     return dict(sorted(entries.items()))
 
 

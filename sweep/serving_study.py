@@ -8,7 +8,7 @@ from typing import Any
 from model.serving.workload import Balance, Requests
 from sweep import catalogue
 from sweep.axes import InstanceAxes
-from sweep.columns import QUANTITIES, SETS
+from sweep.columns import SETS
 from sweep.designs import ServedFormats
 from sweep.errors import nearest
 from sweep.serving_schema import ServingDesignTable, ServingStudyTable
@@ -30,9 +30,7 @@ class ServingChecker(Checker):
         """The design's engine, or the system's default."""
         assert isinstance(given, ServingDesignTable), "the table has the form of this checker"
         if given.stack is not None:
-            self.wrong(
-                f"{key}.stack", "is of training; a design that serves has an engine", given.stack, "write engine"
-            )
+            self.wrong(f"{key}.stack", "is of training", given.stack, "a design that serves has an engine")
             return None
         if given.engine is not None and not self.known(f"{key}.engine", given.engine, "engines"):
             return None
@@ -84,14 +82,11 @@ class ServingChecker(Checker):
             if getattr(table.targets, name) and f"{name}_s" not in known:
                 self.wrong(f"targets.{name}", f'phase = "{table.phase}" has no such latency', None, "leave it out")
         if table.phase != "serving" and table.layout.deployment != (0,):
-            self.wrong(
-                "layout.deployment", 'is for phase = "serving"', None, "a single phase has instances of one kind"
-            )
+            self.wrong("layout.deployment", 'is for phase = "serving"', None, "leave it out")
         for key, names in (
             ("search.objective", (table.search.objective,)),
             ("search.pareto", table.search.pareto),
             ("outer.objectives", table.outer.objectives if table.outer else ()),
-            *((f"constraints.{name}", (name,)) for name in table.constraints if name in QUANTITIES),
         ):
             for name in names:
                 if name not in known:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from model import units
 from sweep import catalogue
 from sweep.axes import Axes, InstanceAxes
+from sweep.columns import SETS
 from sweep.designs import Design, ServedFormats, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
@@ -231,7 +232,7 @@ class Checker:
             raise InputError(self.problems)
         designs = self.designs(table)
         workloads = self.workloads(table)
-        constraints = self.constraints(table.constraints)
+        constraints = self.constraints(table.constraints, SETS[table.phase].quantities)
         outer = self.outer(table.outer, designs) if table.outer else None
         search = self.search(table)
         labels = [design.label for design in designs]
@@ -327,12 +328,12 @@ class Checker:
             workloads.append(TrainingWorkload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
         return tuple(workloads)
 
-    def constraints(self, given: Mapping[str, Any]) -> tuple[tuple[str, Sense, float], ...]:
-        """Bounds on quantities, in SI units."""
+    def constraints(self, given: Mapping[str, Any], known: tuple[str, ...]) -> tuple[tuple[str, Sense, float], ...]:
+        """Bounds on quantities of the study's phase, in SI units."""
         bounds = []
         for name, text in given.items():
             try:
-                bounds.append(bound(name, text))
+                bounds.append(bound(name, text, known))
             except ValueError as failure:
                 self.wrong(f"constraints.{name}", str(failure))
         return tuple(bounds)  # type: ignore[arg-type]

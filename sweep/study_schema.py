@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
@@ -270,10 +270,10 @@ class StudyTable(Table):
     outer: OuterTable | None = None
 
 
-def bound(name: str, text: Any) -> tuple[str, str, float]:
+def bound(name: str, text: Any, known: Collection[str] = tuple(QUANTITIES)) -> tuple[str, str, float]:
     """Read a constraint such as power_w = "<= 20 MW": quantity, sense and limit in SI. Raises ValueError."""
-    if name not in QUANTITIES:
-        raise ValueError(f"not a quantity of a design; {nearest(name, QUANTITIES)}")
+    if name not in known:
+        raise ValueError(f"not a quantity of a design; {nearest(name, known)}")
     dimension = QUANTITIES[name].dimension
     match = _BOUND.match(text) if isinstance(text, str) else None
     if match is None:
