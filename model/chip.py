@@ -96,17 +96,19 @@ class DecodeCalibration:
 
     attention_fraction: float = 0.45  # of peak, grouped-query attention over a cache
     cache_fraction: float = 0.85  # of the HBM bandwidth, reading its keys and values
+    narrow_cache_fraction: float = 1.0  # of that, where the cache is narrower than the products
     attention_launch_s: float = 12e-6
-    sequence_head_s: float = 2e-9  # of a sequence's key/value head: scheduling, joining of its parts
     latent_fraction: float = 0.65  # of peak, absorbed latent attention
     latent_cache_fraction: float = 0.85
     latent_launch_s: float = 14e-6
-    widening_fraction: float = 1.0  # speed of latent attention on a narrower cache, which is widened for each query
+    widening_fraction: float = 1.0  # of the latent fraction, where a narrower cache is widened on the way
     indexer_fraction: float = 0.5  # of the 8-bit peak, scores of sparse attention
+    indexer_launch_s: float = 8e-6
     grouped_fraction: float = 0.9  # large grouped matmuls, over large plain ones
     grouped_padding_rows: float = 64.0  # rows lost in partly filled tiles, of each expert
     weights_fraction: float = 0.8  # of the HBM bandwidth, reading the experts' weights
     grouped_launch_s: float = 8e-6
+    prompt_attention_speed: float = 1.0  # kernels of prompts, over those of training at the clock of training
 
 
 @dataclass(frozen=True, slots=True)

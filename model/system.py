@@ -36,13 +36,14 @@ class Tier:
     # of inference engines' own kernels (model/serving/collectives.py); 0: derived from the above
     small_latency_s: float = 0.0  # of an all-reduce of small messages, in one exchange
     small_step_s: float = 0.0  # of each further rank of it
-    small_bandwidth_fraction: float = 0.0
+    small_fraction: float = 0.0  # of the bandwidth that it reaches; the same below
     exchange_latency_s: float = 0.0  # of a low-latency dispatch or combine
     exchange_step_s: float = 0.0  # of each doubling of its ranks
     exchange_row_s: float = 0.0  # least time of a row that it sends
-    exchange_bandwidth_fraction: float = 0.0
+    exchange_fraction: float = 0.0
     bulk_latency_s: float = 0.0  # of a dispatch or combine that sends one copy to each rank or domain
-    bulk_bandwidth_fraction: float = 0.0
+    bulk_fraction: float = 0.0
+    bulk_congestion: float = 0.0  # slow-down of it with each doubling of its ranks
 
 
 @dataclass(frozen=True, slots=True)

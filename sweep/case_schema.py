@@ -1,4 +1,5 @@
-"""The form of a measured case: types and ranges of the fields that the rules of `sweep.published` read.
+"""The form of a measured case: types and ranges of the fields that the rules of `sweep.published` and
+`sweep.serving_cases` read.
 
 Everything may be missing, and fields that nobody reads may be anything: a case that leaves something out is judged by
 those rules. What is stated must be readable, or the case is listed with the field at fault.
@@ -132,17 +133,99 @@ class _Case(_Part):
     extra: _Extra | None = None
 
 
+Count = Annotated[float, BeforeValidator(_number), Field(ge=0, le=10**9, allow_inf_nan=False)] | None
+
+
+class _Sparse(_Part):
+    index_topk: int = Field(ge=1, le=10**8)
+    index_n_heads: int = Field(ge=1, le=10**8)
+    index_head_dim: int = Field(ge=1, le=10**8)
+
+
+class _ServedArchitecture(_Architecture):
+    gated_mlp: Any = None  # some sources name the kind
+    sliding_window_every_n_layers: Size = None
+    heads_padded_to: Size = None
+    dsa: _Sparse | None = None
+
+
+class _Batch(_Part):
+    per_chip: Count = None
+    unit: Label = None
+
+    total: Count = Field(default=None, alias="global")
+
+
+class _Precision(_Part):
+    weights: Label = None
+    activations: Label = None
+    kv: Label = None
+
+
+class _ServingTarget(_Part):
+    tpot_s: Amount = None
+    ttft_s: Amount = None
+    step_time_s: Amount = None
+    total_time_s: Amount = None
+    tokens_per_s_per_chip: Amount = None
+
+
+class _Derived(_Part):
+    per_layer_latency_us: Amount = None
+
+
+class _ServingCase(_Part):
+    phase: str | None = None
+    group: Label = None
+    transcription: Label = None
+    notes: str | None = None
+    table_or_section: Label = None
+    model: Label = None
+    chip: str | None = None
+    num_chips: Size = None
+    input_len: Count = None
+    output_len: Count = None
+    kv_len: Count = None
+    concurrency: Count = None
+    batch: _Batch | None = None
+    tp: Size = None
+    pp: Size = None
+    dp: Size = None
+    ep: Size = None
+    attention_dp: bool | Annotated[int, Field(ge=1, le=10**8)] | str | None = None
+    precision: _Precision | None = None
+    features: dict[str, Any] | None = None
+    flags: Texts = None
+    grade: Label = None
+    arch: _ServedArchitecture | None = None
+    software: _Software | None = None
+    target: _ServingTarget | None = None
+    derived: _Derived | None = None
+
+
 def read(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The case with its fields in their types and nothing null.
+    """The training case with its fields in their types and nothing null.
 
     Raises ValueError naming every field at fault, and its value.
     """
+    return _read(_Case, case)
+
+
+def read_serving(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a serving case."""
+    return _read(_ServingCase, case)
+
+
+def _read(form: type[_Part], case: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return _Case.model_validate(case).model_dump(exclude_none=True)
+        return form.model_validate(case).model_dump(exclude_none=True, by_alias=True)
     except ValidationError as failure:
         faults = {
-            ".".join(part for part in map(str, error["loc"]) if part not in ("bool", "int", "str")):
+            ".".join(part for part in map(str, error["loc"]) if part not in _UNION_MEMBERS):
             f"{error['input']!r:.60}, {error['msg'][:1].lower()}{error['msg'][1:]}"
             for error in failure.errors()
         }  # fmt: skip
         raise ValueError("; ".join(f"{field} is {fault}" for field, fault in faults.items())) from None
+
+
+_UNION_MEMBERS = ("bool", "int", "str", "constrained-int")

@@ -51,9 +51,23 @@ COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "poin
 LOWER_IS_BETTER = frozenset(
     {
         *("overhead_k", "wave_quantisation", "tile_loss", "launch_s", "long_kernel_loss", "overhead_keys"),
-        *("attention_launch_s", "sequence_head_s", "latent_launch_s", "grouped_padding_rows", "grouped_launch_s"),
+        *(
+            "attention_launch_s",
+            "sequence_head_s",
+            "latent_launch_s",
+            "indexer_launch_s",
+            "grouped_padding_rows",
+            "grouped_launch_s",
+        ),
         *("small_latency_s", "small_step_s", "exchange_latency_s", "exchange_step_s", "exchange_row_s"),
-        *("bulk_latency_s", "vector_launch_s", "communication_slowdown", "grouped_overhead_rows", "grouped_overhead"),
+        *(
+            "bulk_latency_s",
+            "bulk_congestion",
+            "vector_launch_s",
+            "communication_slowdown",
+            "grouped_overhead_rows",
+            "grouped_overhead",
+        ),
         *("latency_s", "latency_step_s", "ramp_s", "pair_loss", "oversubscription", "congestion"),
         *("board_w", "idle_w", "joule_per_flop", "joule_per_hbm_byte", "joule_per_link_byte"),
         *("clock_exponent", "watts", "cooling_fraction", "pue"),

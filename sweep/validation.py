@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
+from sweep.prediction import Prediction
 from sweep.published import (
     CHIP_SYSTEMS,
     InexpressibleError,
@@ -32,29 +33,11 @@ from sweep.published import (
     networked,
     question,
 )
+from sweep.serving_validation import is_serving, predict_serving
 
 # A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
 # is recomputed unless the predicted memory passes this multiple of the chip's.
 FITS_WITHIN = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One quantity of one case. `predicted` and `error` are None where `reason` says why."""
-
-    id: str
-    group: str
-    quantity: str
-    measured: float | None
-    predicted: float | None
-    error: float | None
-    stack: str | None
-    reason: str | None
-    grade: str | None = None
-    measured_how: str | None = None
-    chosen: str | None = None  # what the source leaves open, as the model filled it
-    rules: tuple[str, ...] = ()  # flags of the case that changed the stack
-    parts: Mapping[str, float] | None = None
 
 
 def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -170,8 +153,11 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
-    """Predictions for every quantity that a case measures."""
+    """Predictions for every quantity that a case measures, training or serving."""
     from sweep.case_schema import read  # pydantic is slow to import
+
+    if is_serving(case):
+        return predict_serving(case)
 
     blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
     try:
@@ -246,44 +232,3 @@ def _memory(case: Mapping[str, Any], done: Prediction, predicted: float) -> list
             error = predicted / measured - 1.0
             return [replace(done, quantity="memory_bytes", measured=measured, predicted=predicted, error=error)]
     return []
-
-
-@dataclass(frozen=True, slots=True)
-class GroupError:
-    """Errors of a group on one quantity, as fractions."""
-
-    group: str
-    quantity: str
-    n: int
-    mean_absolute_error: float
-    median: float  # of the absolute errors
-    p90: float
-    max: float
-    bias: float
-
-
-def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
-    """Errors by group and over everything, for each quantity."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for one in predictions:
-        if one.error is not None:
-            groups.setdefault((one.group, one.quantity), []).append(one.error)
-            groups.setdefault(("all", one.quantity), []).append(one.error)
-    found = []
-    for (group, quantity), errors in sorted(groups.items(), key=lambda item: (item[0][0] == "all", item[0])):
-        sizes = np.abs(errors)
-        found.append(
-            GroupError(
-                group, quantity, len(errors), float(sizes.mean()), float(np.median(sizes)),
-                float(np.quantile(sizes, 0.9)), float(sizes.max()), float(np.mean(errors)),
-            )
-        )  # fmt: skip
-    return found
-
-
-def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The object that `sweep validate --json` prints."""
-    return {
-        "cases": [asdict(one) for one in predictions],
-        "groups": [asdict(one) for one in summarise(predictions)],
-    }

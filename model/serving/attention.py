@@ -4,10 +4,9 @@ Grouped-query attention streams the cache: with b sequences of s keys, q new tok
 of d elements,
 
 .. math::
-    t = t_0 + c\,b\,g + (t_c^4 + t_m^4)^{1/4}, \quad
+    t = t_0 + (t_c^4 + t_m^4)^{1/4}, \quad
     t_m = \frac{2 b s g d\, b_{kv}}{BW e_m}, \quad t_c = \frac{4 b q a s d}{P e_c}
 
-c being the cost of scheduling a sequence's key/value head and of joining the parts that its keys were split into.
 Latent attention (MLA) with absorbed projections is multi-query attention on a latent of c + d_r elements whose first c
 are the values: t = t0 + the same norm of 2 b q a s (2 c + d_r) / (P e_c) and b s (c + d_r) b_kv / (BW e_m).
 
@@ -19,11 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from model.architecture import LatentAttention, SparseAttention
 from model.chip import FORMATS, Chip
 from model.matmul import smooth_maximum
+from model.vector import vector
 from model.work import Work
 
 _INDEX_PEAKS = ("fp8", "int8", "bf16")  # of the indexer's products: the first that the chip has
@@ -46,9 +44,11 @@ def cached_attention(
     moved = 2.0 * sequences * keys * key_heads * head_size * kv_bytes
     flops = 4.0 * sequences * queries * heads * keys * head_size
     compute = flops / (chip.peak_flops[peak] * fit.attention_fraction)
-    memory = moved / (chip.hbm_bandwidth * fit.cache_fraction)
-    fixed = fit.attention_launch_s + fit.sequence_head_s * sequences * key_heads
-    return Work(fixed + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
+    narrow = fit.narrow_cache_fraction if kv_bytes < FORMATS[core].input_bytes else 1.0
+    memory = moved / (chip.hbm_bandwidth * fit.cache_fraction * narrow)
+    return Work(
+        fit.attention_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved
+    )
 
 
 def latent_cached_attention(
@@ -72,13 +72,17 @@ def latent_cached_attention(
     return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
 
 
-def indexer(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
-    """Work of scoring all `keys` for each new token in 8 bits, and of picking the best: scores written and read."""
+def index_scores(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
+    """Work of scoring all `keys` of a sequence for each new token, in 8 bits; scores are written in 32."""
     fit = chip.calibration.decode
     peak = next(name for name in _INDEX_PEAKS if name in chip.peak_flops)
     flops = 2.0 * sequences * queries * sparse.index_heads * sparse.index_head * keys
-    moved = sequences * keys * (sparse.index_head + 4.0) + 8.0 * sequences * queries * keys
+    moved = sequences * keys * (sparse.index_head + 4.0) + 4.0 * sequences * queries * keys
     compute = flops / (chip.peak_flops[peak] * fit.indexer_fraction)
     memory = moved / (chip.hbm_bandwidth * fit.cache_fraction)
-    seconds = fit.attention_launch_s + smooth_maximum(compute, memory)
-    return Work(np.asarray(seconds), flops * chip.power.joule_per_flop[peak], moved)
+    return Work(fit.indexer_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
+
+
+def indexer(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
+    """Work of scoring all `keys` for each new token, and of picking the best in one pass over the scores."""
+    return index_scores(chip, sparse, sequences, queries, keys) + vector(chip, 4.0 * sequences * queries * keys, 1.0)

@@ -72,7 +72,7 @@ def _own_kernels(system: System, kind: Collective, bytes_: Any, group: Group) ->
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         hops = np.ceil(members / previous)
         latency, steps = _small_latency(tier, j == 0), _small_steps(tier, j == 0, hops)
-        rate = tier.bandwidth / tier.oversubscription * (tier.small_bandwidth_fraction or _SMALL_FRACTION)
+        rate = tier.bandwidth / tier.oversubscription * (tier.small_fraction or _SMALL_FRACTION)
         rate = rate * link_share(tier, members if j == 0 else hops)
         here = bytes_ / previous
         once = latency + steps + here * (hops - 1.0) / hops / rate
@@ -124,12 +124,42 @@ def expert_exchange(
     expert_tensor_parallel : ranks that share an expert; each gets the row
     node_limit : innermost domains that the router lets a token reach
     """
-    copies = experts_per_token * np.asarray(expert_tensor_parallel, float)
-    group = place(system, np.asarray(expert_parallel) * np.asarray(expert_tensor_parallel), 1)
-    low_latency = _low_latency(system, tokens * copies, row_bytes, group)
-    bulk, sent = _bulk(system, tokens, copies, row_bytes, group, node_limit)
-    busy = (group.size > 1.0) & (np.asarray(tokens) > 0.0)
-    return Traffic(np.where(busy, np.minimum(low_latency, bulk), 0.0), np.where(busy, sent, 0.0))
+    low_latency = low_latency_exchange(
+        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel
+    )
+    bulk = bulk_exchange(
+        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel, node_limit
+    )
+    first = low_latency.seconds <= bulk.seconds
+    return Traffic(
+        np.where(first, low_latency.seconds, bulk.seconds), np.where(first, low_latency.link_bytes, bulk.link_bytes)
+    )
+
+
+def low_latency_exchange(
+    system: System, tokens: Any, experts_per_token: Any, row_bytes: Any, expert_parallel: Any,
+    expert_tensor_parallel: Any = 1, node_limit: float = np.inf,
+) -> Traffic:  # fmt: skip
+    """One way by the kernel that sends a copy of a row for each expert; parameters as in `expert_exchange`."""
+    tokens, shared = np.asarray(tokens, float), np.asarray(expert_tensor_parallel)
+    group = place(system, np.asarray(expert_parallel) * shared, 1)
+    rows = tokens * experts_per_token * shared
+    seconds = _low_latency(system, rows, row_bytes, group)
+    sent = rows * row_bytes * (group.size - 1.0) / group.size
+    busy = (group.size > 1.0) & (rows > 0.0)
+    return Traffic(np.where(busy, seconds, 0.0), np.where(busy, sent, 0.0))
+
+
+def bulk_exchange(
+    system: System, tokens: Any, experts_per_token: Any, row_bytes: Any, expert_parallel: Any,
+    expert_tensor_parallel: Any = 1, node_limit: float = np.inf,
+) -> Traffic:  # fmt: skip
+    """One way by the kernel that sends a copy to each rank or domain; parameters as in `expert_exchange`."""
+    tokens, shared = np.asarray(tokens, float), np.asarray(expert_tensor_parallel)
+    group = place(system, np.asarray(expert_parallel) * shared, 1)
+    seconds, sent = _bulk(system, tokens, experts_per_token * shared, row_bytes, group, node_limit)
+    busy = (group.size > 1.0) & (tokens > 0.0)
+    return Traffic(np.where(busy, seconds, 0.0), np.where(busy, sent, 0.0))
 
 
 def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any:
@@ -139,7 +169,7 @@ def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any
     previous: Any = 0.0
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         share = (members - previous) / group.size
-        fraction = tier.exchange_bandwidth_fraction or _EXCHANGE_FRACTION
+        fraction = tier.exchange_fraction or _EXCHANGE_FRACTION
         seconds = _sent_seconds(tier, rows * share * row_bytes, members, j == 0, fraction)
         slowest = np.maximum(slowest, np.maximum(seconds, rows * share * tier.exchange_row_s))
         own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
@@ -153,12 +183,13 @@ def _bulk(system: System, tokens: Any, copies: Any, row_bytes: Any, group: Group
     """Seconds of a kernel that sends one copy to each rank or domain, and the bytes that leave a rank."""
     inner = system.tiers[0]
     reached = distinct_groups(group.size, copies) * row_bytes * tokens
-    slowest = _sent_seconds(inner, reached, group.inside[0], True, _bulk_fraction(inner))
+    congestion = 1.0 + inner.bulk_congestion * np.log2(np.maximum(group.inside[0], 1.0))
+    slowest = _sent_seconds(inner, reached, group.inside[0], True, _bulk_fraction(inner)) * congestion
     latency: Any = inner.bulk_latency_s or inner.latency_s + _BULK_LATENCY_S
     sent = reached * (group.inside[0] - 1.0) / group.size
     for members, tier in zip(group.inside, system.tiers[1:], strict=False):
         domains = np.ceil(group.size / members)
-        visited = np.minimum(distinct_groups(domains, copies), node_limit)
+        visited = distinct_groups(np.minimum(domains, node_limit), copies)
         crossing = tokens * row_bytes * np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
         slowest = np.maximum(slowest, _sent_seconds(tier, crossing, domains, False, _bulk_fraction(tier)))
         latency = latency + np.where(domains > 1.0, tier.bulk_latency_s or tier.latency_s, 0.0)
@@ -167,7 +198,7 @@ def _bulk(system: System, tokens: Any, copies: Any, row_bytes: Any, group: Group
 
 
 def _bulk_fraction(tier: Tier) -> float:
-    return tier.bulk_bandwidth_fraction or _BULK_FRACTION * tier.efficiency["all_to_all"]
+    return tier.bulk_fraction or _BULK_FRACTION * tier.efficiency["all_to_all"]
 
 
 def _sent_seconds(tier: Tier, sent_bytes: Any, members: Any, innermost: bool, fraction: float) -> Any:

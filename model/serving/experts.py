@@ -20,6 +20,8 @@ from model.chip import FORMATS, Chip
 from model.matmul import smooth_maximum
 from model.work import Work
 
+_SMALLEST_TILE = 8.0  # rows; kernels for few rows use narrower tiles
+
 
 def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: Any, n: Any, k: Any) -> Work:
     """Work of `rows` x K -> `rows` x N on one rank, the rows spread evenly over `active_experts` weights (arrays)."""
@@ -29,7 +31,9 @@ def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: An
     active = np.minimum(np.maximum(np.asarray(active_experts, float), 0.0), rows)
     n, k = np.asarray(n, float), np.asarray(k, float)
     speed = chip.peak_flops[kind.peak] * matmul.peak_fraction * fit.grouped_fraction * chip.clock(kind.peak)
-    compute = 2.0 * (rows + fit.grouped_padding_rows * active) * n * k / speed
+    each = rows / np.maximum(active, 1e-9)
+    padded = each + fit.grouped_padding_rows * (each + _SMALLEST_TILE) / (each + fit.grouped_padding_rows)
+    compute = 2.0 * padded * active * n * k / speed
     moved = active * n * k * kind.weight_bytes + rows * (k * kind.input_bytes + 2.0 * n)
     memory = moved / (chip.hbm_bandwidth * fit.weights_fraction)
     flops = 2.0 * rows * n * k

@@ -9,9 +9,10 @@ arXiv:2405.04434. Large-scale expert parallelism, micro-batch overlap and its ga
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -246,7 +247,7 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
         done = done + one.times(part)
     if model.sparse is not None:
         done = done + indexer(chip, model.sparse, share.sequences, share.queries, share.keys / share.context)
-    return _where(share.sequences > 0, done.slower(1.0 / rank.stack.decode_attention_speed))
+    return done.slower(1.0 / rank.stack.decode_attention_speed)
 
 
 def _prompt_attention(rank: _Rank, share: _Share) -> Work:
@@ -260,13 +261,15 @@ def _prompt_attention(rank: _Rank, share: _Share) -> Work:
         done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes).times(part)
     if model.sparse is not None:
         done = done + indexer(chip, model.sparse, share.prompts, own, share.cached + own * share.context / 2.0)
-    return _where(share.prompt_tokens > 0, done.slower(1.0 / rank.stack.prefill_attention_speed))
+    return done.slower(1.0 / rank.stack.prefill_attention_speed)
 
 
-def _where(condition: Any, work: Work) -> Work:
-    """The work where the condition holds, nothing elsewhere."""
-    keep = np.where(condition, 1.0, 0.0)
-    return work.times(keep)
+_Cost = TypeVar("_Cost", Work, Traffic)
+
+
+def _when(condition: Any, cost: Callable[[], _Cost], nothing: _Cost) -> _Cost:
+    """The cost where the condition holds, nothing elsewhere; not computed where it holds nowhere."""
+    return cost().times(np.where(condition, 1.0, 0.0)) if np.any(condition) else nothing
 
 
 def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttention, share: _Share) -> Work:
@@ -282,12 +285,17 @@ def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttentio
     down = [(latent.query_rank + latent.key_value_rank + latent.rope_head, model.hidden)]
     done = rank.linear(form, tokens, *down, (heads * head, latent.query_rank or model.hidden))
     done = done + rank.linear(form, tokens, (model.hidden, heads * latent.value_head))
-    absorbed = matmul(rank.chip, "bf16", share.decoding, latent.key_value_rank, latent.nope_head, heads) + matmul(
-        rank.chip, "bf16", share.decoding, latent.value_head, latent.key_value_rank, heads
-    )
-    rows = share.prompt_tokens + share.cached * share.prompts / share.context
-    expanded = rank.linear(form, rows, (heads * (latent.nope_head + latent.value_head), latent.key_value_rank))
-    return done + _where(share.decoding > 0, absorbed) + _where(share.prompt_tokens > 0, expanded)
+
+    def absorbed() -> Work:
+        return matmul(rank.chip, "bf16", share.decoding, latent.key_value_rank, latent.nope_head, heads) + matmul(
+            rank.chip, "bf16", share.decoding, latent.value_head, latent.key_value_rank, heads
+        )
+
+    def expanded() -> Work:
+        rows = share.prompt_tokens + share.cached * share.prompts / share.context
+        return rank.linear(form, rows, (heads * (latent.nope_head + latent.value_head), latent.key_value_rank))
+
+    return done + _when(share.decoding > 0, absorbed, NOTHING) + _when(share.prompt_tokens > 0, expanded, NOTHING)
 
 
 def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
@@ -306,15 +314,23 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         linear = rank.linear(rank.serving.projections_in, tokens, (packed, model.hidden), (model.hidden, out))
     own = np.where(stack.sequence_parallel & (share.decoding <= 0), 1.0 / share.tensor, 1.0)
     work = rank.vector(6.0 * tokens * model.hidden * own, 1) + rank.vector(4.0 * tokens * packed, 1)
-    gathered = tokens * share.context * cache * rank.serving.kv_bytes
-    keys = all_gather(system, gathered, share.context, share.tensor).times(np.where(share.prompt_tokens > 0, 1.0, 0.0))
-    partial = all_reduce(system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor)
+    prompts, decoding = share.prompt_tokens > 0, share.decoding > 0
+
+    def keys() -> Traffic:
+        gathered = share.prompt_tokens * share.context * cache * rank.serving.kv_bytes
+        return all_gather(system, gathered, share.context, share.tensor)
+
+    def partial() -> Traffic:
+        return all_reduce(system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor)
+
+    split = share.context > 1
     return _Layer(
         linear=linear,
-        attention=_decode_attention(rank, share) + _prompt_attention(rank, share),
+        attention=_when(decoding, lambda: _decode_attention(rank, share), NOTHING)
+        + _when(prompts, lambda: _prompt_attention(rank, share), NOTHING),
         vector=work,
-        tensor=_joined(system, rank, share, share.tensor),
-        context=keys + partial.times(np.where(share.decoding > 0, 1.0, 0.0)),
+        tensor=_when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE),
+        context=_when(prompts & split, keys, SILENCE) + _when(decoding & split, partial, SILENCE),
     )
 
 
@@ -350,7 +366,8 @@ def _dense_half(system: System, rank: _Rank, share: _Share) -> _Layer:
     width = model.feed_forward / share.tensor
     linear, activation = _wide(rank, rank.serving.weight_format, share.tokens, width)
     norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
-    return _Layer(linear=linear, vector=norm + activation, tensor=_joined(system, rank, share, share.tensor))
+    joined = _when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE)
+    return _Layer(linear=linear, vector=norm + activation, tensor=joined)
 
 
 def _routed(rank: _Rank, experts: Experts, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
@@ -394,16 +411,15 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
         across = np.where(alone, instance.stage_ranks, 1.0)
         shared, active = _wide(rank, serving.experts_in, routing, experts.shared_width / across)
         activation = activation + active
-    joined = _joined(system, rank, share, instance.stage_ranks)
-    one = np.where(alone, 1.0, 0.0)
-    exchange = _exchanged(system, rank, experts, instance, own, load).times(1.0 - one)
+    joined = _when(alone, lambda: _joined(system, rank, share, instance.stage_ranks), SILENCE)
+    exchange = _when(~alone, lambda: _exchanged(system, rank, experts, instance, own, load), SILENCE)
     hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
     permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
     norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
     return _Layer(
         experts=routed + router + Work(shared.seconds - hidden, shared.matrix_joules, shared.hbm_bytes),
         vector=norm + activation + permuted,
-        tensor=joined.times(one),
+        tensor=joined,
         exchange=exchange,
     )
 

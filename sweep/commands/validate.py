@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from sweep.validation import Prediction
+    from sweep.prediction import GroupError, Prediction
 
 
 def validate(
     *files: Path,
     json: Annotated[bool, Parameter(negative="")] = False,
     all_cases: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    operators: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Hold the model against published measurements: error per case, mean, median, maximum by group.
 
@@ -29,13 +30,21 @@ def validate(
         Print one JSON object: `cases` and `groups`.
     all_cases
         List every case; without it, the groups and the cases without a prediction.
+    operators
+        The files hold measured operators (collectives, dispatch and combine, matmuls, attention), not cases.
     """
     from sweep.errors import InputError, Problem
-    from sweep.validation import as_json, predict, read_cases
+    from sweep.prediction import as_json
+    from sweep.validation import predict, read_cases
 
     if not files:
         raise InputError([Problem("validate", "FILES", "needs at least one file of cases", None, "give CASES.jsonl")])
-    predictions = [one for case in read_cases(files) for one in predict(case)]
+    if operators:
+        from sweep.operators import predict as predict_operators
+
+        predictions = predict_operators(read_cases(files))
+    else:
+        predictions = [one for case in read_cases(files) for one in predict(case)]
     if json:
         sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
         return
@@ -47,7 +56,7 @@ def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
 
     from rich.console import Console
 
-    from sweep.validation import summarise
+    from sweep.prediction import summarise
 
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     if all_cases:
@@ -82,17 +91,19 @@ def _cases_table(predictions: Sequence[Prediction]) -> Any:
     return table
 
 
-def _groups_table(groups: Sequence[Any]) -> Any:
+def _groups_table(groups: Sequence[GroupError]) -> Any:
     from rich.table import Table
 
+    naive = any(one.roofline is not None for one in groups)
     table = Table(box=None, pad_edge=False)
     table.add_column("group")
     table.add_column("quantity")
-    for heading in ("cases", "mean |error|", "median", "90 %", "max", "bias"):
+    for heading in ("cases", "mean |error|", "median", "90 %", "max", "bias", *(["roofline"] if naive else [])):
         table.add_column(heading, justify="right")
     for one in groups:
+        bound = "" if one.roofline is None else f"{100 * one.roofline:.1f} %"
         table.add_row(
             one.group, one.quantity, str(one.n), *(f"{100 * v:.1f} %" for v in (one.mean_absolute_error, one.median,
-            one.p90, one.max)), _percent(one.bias),
+            one.p90, one.max)), _percent(one.bias), *([bound] if naive else []),
         )  # fmt: skip
     return table

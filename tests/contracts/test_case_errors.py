@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.validation import as_json, predict
+from sweep.prediction import as_json
+from sweep.validation import predict
 
 CASES = [
     json.loads(line)

@@ -30,9 +30,10 @@ from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
 from sweep.designs import CHANGEABLE
 from sweep.flags import RULES, FlagRule
+from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
-from sweep.validation import GroupError, Prediction, predict
+from sweep.validation import predict
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

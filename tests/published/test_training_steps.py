@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.validation import Prediction, predict, read_cases
+from sweep.prediction import Prediction
+from sweep.validation import predict, read_cases
 
 CASES = Path(__file__).parent / "training_cases.jsonl"
 

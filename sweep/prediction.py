@@ -1,0 +1,75 @@
+"""What the model says of published cases, and the errors summed up by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One quantity of one case. `predicted` and `error` are None where `reason` says why."""
+
+    id: str
+    group: str
+    quantity: str
+    measured: float | None
+    predicted: float | None
+    error: float | None
+    stack: str | None
+    reason: str | None
+    grade: str | None = None
+    measured_how: str | None = None
+    chosen: str | None = None  # what the source leaves open, as the model filled it
+    rules: tuple[str, ...] = ()  # of the case that changed the stack, or how it was read
+    parts: Mapping[str, float] | None = None
+    roofline_error: float | None = None  # of the naive bound, for serving
+
+
+@dataclass(frozen=True, slots=True)
+class GroupError:
+    """Errors of a group on one quantity, as fractions."""
+
+    group: str
+    quantity: str
+    n: int
+    mean_absolute_error: float
+    median: float  # of the absolute errors
+    p90: float
+    max: float
+    bias: float
+    roofline: float | None = None  # mean absolute error of the naive bound on the same cases
+
+
+def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
+    """Errors by group and over everything, for each quantity."""
+    groups: dict[tuple[str, str], list[Prediction]] = {}
+    for one in predictions:
+        if one.error is not None:
+            groups.setdefault((one.group, one.quantity), []).append(one)
+            groups.setdefault(("all", one.quantity), []).append(one)
+    return [
+        _summed(group, quantity, members)
+        for (group, quantity), members in sorted(groups.items(), key=lambda item: (item[0][0] == "all", item[0]))
+    ]
+
+
+def _summed(group: str, quantity: str, members: Sequence[Prediction]) -> GroupError:
+    errors = [one.error for one in members if one.error is not None]
+    sizes = np.abs(errors)
+    naive = [abs(one.roofline_error) for one in members if one.roofline_error is not None]
+    return GroupError(
+        group, quantity, len(errors), float(sizes.mean()), float(np.median(sizes)), float(np.quantile(sizes, 0.9)),
+        float(sizes.max()), float(np.mean(errors)), float(np.mean(naive)) if naive else None,
+    )  # fmt: skip
+
+
+def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The object that `sweep validate --json` prints."""
+    return {
+        "cases": [asdict(one) for one in predictions],
+        "groups": [asdict(one) for one in summarise(predictions)],
+    }
