@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from sweep.operator_forms import Operation, predicted_seconds
 from sweep.operator_rows import Row, operations
+from sweep.prediction import Prediction
 from sweep.published import InexpressibleError
-from sweep.validation import Prediction
 
 
 def predict(rows: Iterable[Row]) -> list[Prediction]:
