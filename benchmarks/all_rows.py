@@ -21,10 +21,11 @@ import numpy as np
 
 from benchmarks.measurement import Measurement
 from sweep import store
-from sweep.blocks import STORED_TASK, Task, solve
+from sweep.blocks import Task, solve
 from sweep.cases import Case, Question, cases, records
-from sweep.columns import IDENTITY_MEANINGS, LIMIT_COLUMNS
+from sweep.columns import TRAINING
 from sweep.keep import Columns
+from sweep.kinds import STORED_TASK
 from sweep.search import search_range
 from sweep.study import parse
 
@@ -99,7 +100,7 @@ def _plainly(found: Columns, file: Path) -> None:
 
     columns = {name: pa.array(np.asarray(values).astype(np.float64)) for name, values in found.items()}
     size = len(found["layout_id"])
-    others = {*IDENTITY_MEANINGS, *LIMIT_COLUMNS} - set(columns)
+    others = {*TRAINING.identity, *TRAINING.limits} - set(columns)
     columns |= {name: pa.array(np.zeros(size)) for name in others}
     with file.open("wb") as target:
         pq.write_table(pa.table(columns), target)

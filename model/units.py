@@ -30,6 +30,8 @@ _BASES: dict[str, dict[str, float]] = {
     "m2": {"m2": 1.0, "mm2": 1e-6},
     "token": {"token": 1.0, "tokens": 1.0},
     "token/s": {"token/s": 1.0, "tokens/s": 1.0},
+    "token/J": {"token/J": 1.0, "token/s/W": 1.0, "tokens/J": 1.0, "tokens/s/W": 1.0},
+    "request/s": {"request/s": 1.0, "requests/s": 1.0},
 }
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d[\d_ ]*)?(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([^\d\s].*?)?\s*$")
 
@@ -59,11 +61,13 @@ DOLLARS = Dimension("USD", "20 kUSD")
 AREA = Dimension("m2", "665 mm2")
 TOKENS = Dimension("token", "4096 token")
 TOKENS_PER_SECOND = Dimension("token/s", "1000 token/s")
+TOKENS_PER_JOULE = Dimension("token/J", "2 token/J")
+REQUESTS_PER_SECOND = Dimension("request/s", "20 request/s")
 NUMBER = Dimension("", "0.82")
 
 _ALL = (
     BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS, AREA, TOKENS,
-    TOKENS_PER_SECOND, NUMBER,
+    TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
 )  # fmt: skip
 DIMENSIONS = {d.unit: d for d in _ALL}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from model import units
 from sweep.cases import Case
-from sweep.columns import LIMIT_COLUMNS, QUANTITIES
+from sweep.columns import QUANTITIES, SETS
 from sweep.study import Study
 
 Row = dict[str, Any]
@@ -58,10 +58,12 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
             failed.append(_failure(case, outcomes[case.index]))
         elif case.corner == "nominal":
             # null where the study sets no limit
-            rows.append(dict.fromkeys(LIMIT_COLUMNS) | dict(best) | {"proof": _proof(study, outcomes[case.index])})
-    by_key = {_key(case): case for case in cases}
+            rows.append(
+                dict.fromkeys(SETS[study.phase].limits) | dict(best) | {"proof": _proof(study, outcomes[case.index])}
+            )
+    by_number = {case.index: case for case in cases}
     for row in rows:
-        key = _key(by_key_of(by_key, row))
+        key = _key(by_number[row["case"]])
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
     _add_equal(study, rows)
@@ -93,12 +95,7 @@ def _proven(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[
 
 
 def _key(case: Case) -> tuple[Any, ...]:
-    return (case.design.label, case.model, case.number_format, case.chips, case.trial)
-
-
-def by_key_of(cases: Mapping[tuple[Any, ...], Case], row: Row) -> Case:
-    """The case that a row answers."""
-    return cases[row["design"], row["model"], row["number_format"], row["chips"], row["trial"]]
+    return (case.design.label, case.work, case.chips, case.trial)
 
 
 def _failure(case: Case, outcome: Mapping[str, Any]) -> Row:

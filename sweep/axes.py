@@ -52,6 +52,23 @@ class Axes:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceAxes:
+    """What a study lets the instances vary over. The defaults are the axes of a study that narrows nothing."""
+
+    tensor_parallel: Degrees = Degrees(high=64)
+    pipeline_parallel: Degrees = Degrees(high=8)
+    context_parallel: Degrees = Degrees(high=8)
+    data_parallel: Degrees = Degrees()
+    expert_parallel: Degrees = Degrees()
+    expert_tensor_parallel: Degrees = Degrees(high=8)
+    micro_batches: tuple[int, ...] = (1, 2)
+    draft_tokens: tuple[int, ...] = (0, 1)
+    chunk: tuple[int, ...] = (0,)  # 0: the engine's
+    batch: tuple[int, ...] = ()  # sequences of an attention group; none: the best that the targets allow
+    deployment: tuple[int, ...] = (0,)  # 0: prompts in the same instances, 1: in their own
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What the legality of a layout depends on."""
 

@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 
 from sweep import store
-from sweep.cases import Case, Question, identity, records
+from sweep.cases import Case, Question, identity
 from sweep.columns import QUANTITIES, plain
 from sweep.keep import Columns, merged, select
-from sweep.search import Tally, search_range
-from sweep.space import Space
+from sweep.kinds import Numbered, known_case, task_size
+from sweep.search import Tally
 from sweep.store import Place
-from sweep.study import Search
-
-# Layouts of a task: a second or so, short enough to cancel and to balance, long enough to hide what a task costs.
-FULL_TASK = 1 << 24
-STORED_TASK = 1 << 18  # every row is kept in memory until the part is written
-# These follow from the step time of a case alone: bounds on it leave so little that a case is never cut.
-_FOLLOW_TIME = ("tokens_per_s", "tokens_per_s_per_chip", "mfu", "step_time_s", "energy_per_token_j")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +34,19 @@ class Task:
     part: Place
 
 
-def tasks(question: Question, case: Case, space: Space, part_of: Any) -> list[Task]:
+def tasks(question: Question, case: Case, space: Numbered, part_of: Any) -> list[Task]:
     """Cut a case into tasks by its number of layouts. `part_of(case, first, whole)` names the part of a task."""
     if space.count == 0:
         return []
-    edges = [*range(0, space.count, _task_size(question.search)), space.count]
+    edges = [*range(0, space.count, task_size(question)), space.count]
     whole = len(edges) == 2 or question.search.rows in ("feasible", "all")
     return [Task(question, case, first, last, part_of(case, first, whole)) for first, last in itertools.pairwise(edges)]
-
-
-def _task_size(search: Search) -> int:
-    if search.rows in ("feasible", "all"):
-        return STORED_TASK
-    return 1 << 62 if prunes_well(search) else FULL_TASK
-
-
-def prunes_well(search: Search) -> bool:
-    """Whether bounds leave few layouts to look at."""
-    return search.prune and search.rows in ("best", "top") and search.objective in _FOLLOW_TIME
 
 
 def solve(task: Task) -> dict[str, Any]:
     """Search a task's layouts, write the rows to keep, and return the tally and the best row."""
     keep_freed_memory()
-    known = records(task.question, task.case)
-    found, tally = search_range(task.question, known, task.first, task.last)
+    found, tally = known_case(task.question, task.case).search(task.first, task.last)
     rows = store.write_part(task.part, task.question, task.case, found)
     return summary(task.question, task.case, found, tally) | {"rows": rows, "part": task.part.name}
 

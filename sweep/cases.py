@@ -5,45 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from model.layout import OVERLAPS
 from model.stack import Stack
 from model.system import System
 from model.workload import Training
 from sweep import catalogue
-from sweep.axes import Axes, Problem
+from sweep.axes import Problem
 from sweep.designs import Design, changes_text, is_scenario, machine, software
 from sweep.space import Space, layout_space
-from sweep.study import Search, Sense, Study, Workload
+from sweep.study import Search, Sense, Study
+from sweep.work import Phase, TrainingWork, Work, Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A machine of a size, what it trains, and how its layout is looked for. `chips` counts packages."""
+    """A machine of a size, what it does, and how its layout is looked for. `chips` counts packages."""
 
     index: int
     design: Design
     corner: catalogue.Corner
-    model: str
-    sequence: int
-    batch: int
-    number_format: str
-    expert_imbalance: float
+    work: Work
     chips_asked: int
     chips: int
     method: str = "exact"
     trial: int = -1
+
+    @property
+    def model(self) -> str:
+        """The model's name in the catalogue."""
+        return self.work.model
+
+    @property
+    def number_format(self) -> str:
+        """Of the matmuls."""
+        return self.work.number_format
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What every task of a run shares: with a case, all that a worker needs."""
 
-    axes: Axes
+    axes: Any  # of the layouts of its phase: Axes, or InstanceAxes
     search: Search
     constraints: tuple[tuple[str, Sense, float], ...]
     seed: int
     metadata: tuple[tuple[str, str], ...] = ()  # of the study, for the data set
+    phase: Phase = "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +69,15 @@ def records(question: Question, case: Case) -> Records:
     """Look a case up in the catalogue and list its layouts."""
     system = machine(case.design, case.corner)
     stack = software(case.design)
+    asked = case.work
+    assert isinstance(asked, TrainingWork), "the layouts of training are those of a step"
     shape = catalogue.architecture(case.model, case.design.extra)
-    work = Training(shape, case.sequence, case.number_format, case.expert_imbalance)
+    work = Training(shape, asked.sequence, asked.number_format, asked.expert_imbalance)
     ranks = case.chips * system.chip.ranks_per_package
     problem = Problem(
-        shape, case.sequence, ranks, case.batch, stack.selective_recompute, overlaps_of(stack), system.host is not None
-    )
+        shape, asked.sequence, ranks, asked.batch, stack.selective_recompute, overlaps_of(stack),
+        system.host is not None,
+    )  # fmt: skip
     return Records(system, stack, work, layout_space(problem, question.axes))
 
 
@@ -91,13 +103,16 @@ def corners_of(study: Study, design: Design) -> tuple[catalogue.Corner, ...]:
     return ("nominal",)
 
 
-def _formats(design: Design, workload: Workload, notes: list[str]) -> Iterator[str]:
+def works(design: Design, workload: Workload, notes: list[str]) -> tuple[Work, ...]:
+    """What a workload is on a design: each of its variants whose number formats the chip runs."""
     chip = machine(design).chip
-    for name in design.number_formats or workload.number_formats:
-        if chip.supports(name):
-            yield name
-        else:
-            notes.append(f"{design.label}: {chip.name} does not run {name}, which is left out for it")
+    found = []
+    for work in workload.works(design):
+        lacking = [name for name in work.formats if not chip.supports(name)]
+        notes += [f"{design.label}: {chip.name} does not run {name}, which is left out for it" for name in lacking]
+        if not lacking:
+            found.append(work)
+    return tuple(found)
 
 
 def _sizes(design: Design, notes: list[str]) -> Iterator[tuple[int, int]]:
@@ -118,39 +133,12 @@ def cases(study: Study) -> tuple[list[Case], tuple[str, ...]]:
     found: list[Case] = []
     notes: list[str] = []
     for workload, design in product(study.workloads, study.designs):
-        formats = tuple(_formats(design, workload, notes))
+        wanted = works(design, workload, notes)
         sizes = tuple(_sizes(design, notes))
         corners = corners_of(study, design)
-        for size, number_format, corner, method in product(sizes, formats, corners, study.search.methods):
-            found.append(case_of(len(found), design, corner, workload, number_format, size, method))
+        for size, work, corner, method in product(sizes, wanted, corners, study.search.methods):
+            found.append(Case(len(found), design, corner, work, *size, method))
     return found, (*study.notes, *dict.fromkeys(notes))
-
-
-def case_of(
-    index: int,
-    design: Design,
-    corner: catalogue.Corner,
-    workload: Workload,
-    number_format: str,
-    size: tuple[int, int],
-    method: str,
-    trial: int = -1,
-) -> Case:
-    """A case of a workload. `size` is the number of chips asked for and the number made."""
-    return Case(
-        index=index,
-        design=design,
-        corner=corner,
-        model=workload.model,
-        sequence=workload.sequence,
-        batch=workload.batch,
-        number_format=number_format,
-        expert_imbalance=workload.expert_imbalance,
-        chips_asked=size[0],
-        chips=size[1],
-        method=method,
-        trial=trial,
-    )
 
 
 def identity(case: Case) -> dict[str, str | int | float | bool]:
@@ -170,10 +158,7 @@ def identity(case: Case) -> dict[str, str | int | float | bool]:
         "estimated_share": guessed / len(kinds) if kinds else 0.0,
         "method": case.method,
         "trial": case.trial,
-        "model": case.model,
-        "number_format": case.number_format,
-        "sequence": case.sequence,
-        "expert_imbalance": case.expert_imbalance,
+        **case.work.columns(),
         "chips_asked": case.chips_asked,
         "chips": case.chips,
         "ranks": case.chips * system.chip.ranks_per_package,

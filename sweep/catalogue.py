@@ -398,9 +398,14 @@ def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
     return {f"{part}.{path}": one.kind for part, at in parts.items() for path, one in at.quantities.items()}
 
 
-def entries_used(system_name: str, model_name: str, stack_name: str, extra: Path | None = None) -> dict[str, str]:
-    """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result."""
-    used = [*_entries_of(system_name, extra).values(), entry("stacks", stack_name, extra)]
+def entries_used(
+    system_name: str, model_name: str, software: str, extra: Path | None = None, kind: Kind = "stacks"
+) -> dict[str, str]:
+    """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result.
+
+    The software is a stack or an engine, as `kind` says.
+    """
+    used = [*_entries_of(system_name, extra).values(), entry(kind, software, extra)]
     shapes = entry("models", model_name, extra)
     used.append(shapes)
     while "alias_of" in shapes.facts:

@@ -1,7 +1,7 @@
 """The columns of the data set: name, unit and meaning of each, and how it is read from a step's cost.
 
 One table drives the Parquet schema, the objectives and the constraints of a study, and the printed answer, so
-that they cannot disagree.
+that they cannot disagree. Each phase of a model's life has its set of columns; a name means the same in all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from model.layout import (
     mask_text,
     recompute_names,
 )
+from model.serving.memory import ServingMemory
+from model.serving.passes import PassTime
+from sweep.work import TARGETS, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Quantity:
     dimension: units.Dimension
     meaning: str
     better: Literal["more", "less"]
-    read: Callable[[StepCost], Any]
+    read: Callable[[Any], Any]  # from the cost of a step, or of what is served
 
     @property
     def sign(self) -> float:
@@ -74,6 +77,32 @@ QUANTITIES: dict[str, Quantity] = {
             "less",
             lambda c: c.memory.total,
         ),
+        Quantity("tokens_per_s_per_user", _RATE, "output tokens that one request sees", "more", lambda c: c.per_user),
+        Quantity(
+            "tokens_per_s_per_watt", units.TOKENS_PER_JOULE, "tokens for a joule", "more", lambda c: c.tokens_per_joule
+        ),
+        Quantity(
+            "requests_per_s",
+            units.REQUESTS_PER_SECOND,
+            "requests of the whole cluster",
+            "more",
+            lambda c: c.requests_per_second,
+        ),
+        Quantity("ttft_s", units.SECONDS, "mean time to the first token", "less", lambda c: c.ttft),
+        Quantity(
+            "ttft_p99_s", units.SECONDS, "99th percentile of the time to first token", "less", lambda c: c.ttft_p99
+        ),
+        Quantity("tpot_s", units.SECONDS, "mean time per output token after the first", "less", lambda c: c.tpot),
+        Quantity(
+            "tpot_p99_s", units.SECONDS, "99th percentile of the time per output token", "less", lambda c: c.tpot_p99
+        ),
+        Quantity(
+            "chips_used",
+            units.NUMBER,
+            "chip packages of the instances at work: with a load, of as few as carry it",
+            "less",
+            lambda c: c.chips_used,
+        ),
     )
 }
 
@@ -86,7 +115,10 @@ CODED: dict[str, tuple[str, ...]] = {
     "rank_order": RANK_ORDERS,
     "overlap_off": tuple(mask_text(code, OVERLAPS) for code in range(1 << len(OVERLAPS))),
     "offload": tuple(mask_text(code, OFFLOADS) for code in range(1 << len(OFFLOADS))),
-    "bound_by": tuple(field.name for field in fields(TimeParts)),
+    "bound_by": tuple(
+        dict.fromkeys((*(field.name for field in fields(TimeParts)), *(field.name for field in fields(PassTime))))
+    ),
+    "deployment": ("colocated", "disaggregated"),
 }
 LAYOUT_MEANINGS = {
     "tp": "tensor-parallel ranks",
@@ -107,6 +139,26 @@ LAYOUT_MEANINGS = {
     "overlap_off": "overlaps of traffic with compute that the software stack offers and the layout does without",
     "offload": "what is kept in the host's memory",
 }
+INSTANCE_MEANINGS = {
+    "deployment": "prompts and decoding in the same instances, or apart",
+    "instances": "instances at work; of those that decode where prompts have their own",
+    "tp": "tensor-parallel ranks",
+    "cp": "context-parallel ranks",
+    "pp": "pipeline stages",
+    "dp": "attention groups (attention data parallelism)",
+    "ep": "expert-parallel ranks",
+    "etp": "tensor-parallel ranks of an expert",
+    "redundant": "redundant experts of a layer",
+    "micro_batches": "micro-batches that a pass is cut into",
+    "mtp": "tokens drafted a step",
+    "batch": "requests in flight in an instance",
+    "chunk": "prompt tokens of one pass of an attention group; 0: as the engine does",
+}
+# Of the instances that work on prompts alone; 0 where there are none.
+PREFILL_MEANINGS = {
+    f"prefill_{name}": f"of a prefill instance: {INSTANCE_MEANINGS[name]}"
+    for name in ("tp", "cp", "pp", "dp", "ep", "etp", "redundant", "micro_batches", "batch", "chunk")
+} | {"prefill_instances": "instances that work on prompts alone"}
 IDENTITY_MEANINGS = {
     "case": "number of the design, workload and size within the run",
     "layout_id": "number of the layout within its case",
@@ -128,8 +180,18 @@ IDENTITY_MEANINGS = {
     "chips": "chip packages",
     "ranks": "ranks: one per chip die that runs a process",
 }
-# Bytes, watts and so on over a limit of the study; null where it sets none.
-LIMIT_COLUMNS = tuple(f"violation_limit_{name}" for name in QUANTITIES)
+SERVING_IDENTITY_MEANINGS = {
+    "phase": "prefill, decode, or both: serving",
+    "expert_format": "number format of the experts",
+    "attention_format": "number format of the projections around attention",
+    "kv_format": "number format of the cache of keys and values",
+    "input_tokens": "mean tokens of a prompt",
+    "output_tokens": "mean tokens of an answer",
+    "prefix_hit": "share of the prompt that is found in a cache of earlier requests",
+    "acceptance": "probability that a drafted token is accepted, given that those before it were",
+    "balance": "how evenly tokens fall on experts",
+    "load_tokens_per_s": "tokens per second that are asked for; 0: as many as the chips can do",
+} | {f"target_{name}": f"target of {name}; 0: none" for name in TARGETS}
 
 
 def plain(name: str, value: Any) -> Any:
@@ -151,10 +213,10 @@ def _part_columns(cost: StepCost) -> dict[str, Any]:
 
 def bound_by(time: Mapping[str, Array]) -> Array:
     """The largest part of the step's time, as a code; of equal ones the first."""
-    parts = [time[name] for name in CODED["bound_by"]]
-    largest, code = parts[0].copy(), np.zeros(len(parts[0]), np.int8)
-    for number, part in enumerate(parts[1:], 1):
-        np.copyto(code, number, where=part > largest)
+    (first, part), *rest = time.items()
+    largest, code = part.copy(), np.full(len(part), CODED["bound_by"].index(first), np.int8)
+    for name, part in rest:
+        np.copyto(code, CODED["bound_by"].index(name), where=part > largest)
         np.maximum(largest, part, out=largest)
     return code
 
@@ -174,9 +236,9 @@ def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | s
         return np.asarray((np.moveaxis(every, -1, 0).reshape(-1) if every.ndim > 1 else every)[index])
 
     chosen = {name: pick(codes) for name, codes in layout.columns().items()}
-    chosen |= {name: pick(quantity.read(cost)) for name, quantity in QUANTITIES.items()}
+    chosen |= {name: pick(QUANTITIES[name].read(cost)) for name in TRAINING.quantities}
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
-    chosen["bound_by"] = bound_by({name: chosen[f"time_{name}_s"] for name in CODED["bound_by"]})
+    chosen["bound_by"] = bound_by({field.name: chosen[f"time_{field.name}_s"] for field in fields(TimeParts)})
     chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}
     chosen |= {name: pick(values) for name, values in extra.items()}
     return chosen
@@ -186,10 +248,12 @@ def describe(column: str) -> tuple[str, str]:
     """Unit and meaning of a column."""
     if column in QUANTITIES:
         return QUANTITIES[column].dimension.unit, QUANTITIES[column].meaning
-    if column in LAYOUT_MEANINGS:
-        return "", LAYOUT_MEANINGS[column]
-    if column in IDENTITY_MEANINGS:
-        return "", IDENTITY_MEANINGS[column]
+    for meanings in (LAYOUT_MEANINGS, IDENTITY_MEANINGS, INSTANCE_MEANINGS, PREFILL_MEANINGS):
+        if column in meanings:
+            return "", meanings[column]
+    if column in SERVING_IDENTITY_MEANINGS:
+        unit = "s" if column.startswith("target_") else "token/s" if column.startswith("load_") else ""
+        return unit, SERVING_IDENTITY_MEANINGS[column]
     head, _, rest = column.partition("_")
     name = rest.rpartition("_")[0].replace("_", " ")
     if head == "time":
@@ -209,13 +273,55 @@ def describe(column: str) -> tuple[str, str]:
     return "", {"feasible": "no violation is positive", "bound_by": "largest part of the step's time"}.get(column, "")
 
 
-PART_COLUMNS = tuple(
-    f"{kind}_{field.name}_{suffix}"
-    for kind, suffix, record in (
-        ("time", "s", TimeParts),
-        ("memory", "bytes", MemoryParts),
-        ("energy", "j", EnergyParts),
-    )
-    for field in fields(record)
+def _parts(*records: tuple[str, str, type]) -> tuple[str, ...]:
+    """Columns of the parts of records: what they are of, their unit, and the record."""
+    return tuple(f"{kind}_{field.name}_{suffix}" for kind, suffix, record in records for field in fields(record))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSet:
+    """The columns of a data set, in their order."""
+
+    identity: tuple[str, ...]
+    layout: tuple[str, ...]
+    quantities: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Bytes, watts and so on over a limit of the study; null where it sets none."""
+        return tuple(f"violation_limit_{name}" for name in self.quantities)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """All columns; limits are there for every quantity, so that one query reads the runs of all studies."""
+        return (*self.identity, *self.layout, *self.quantities, "bound_by", *self.parts, "feasible", *self.limits)
+
+
+TRAINING = ColumnSet(
+    tuple(IDENTITY_MEANINGS),
+    tuple(SHORT.values()),
+    ("step_time_s", "tokens_per_s", "tokens_per_s_per_chip", "mfu", "power_w", "energy_per_token_j", "hbm_used_bytes"),
+    _parts(("time", "s", TimeParts), ("memory", "bytes", MemoryParts), ("energy", "j", EnergyParts)),
 )
-LAYOUT_COLUMNS = tuple(SHORT.values())
+_SERVED_IDENTITY = tuple(name for name in IDENTITY_MEANINGS if name not in ("sequence", "expert_imbalance"))
+_RATES = (
+    "tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_watt", "requests_per_s", "power_w",
+    "energy_per_token_j", "hbm_used_bytes", "chips_used",
+)  # fmt: skip
+_FIRST, _EACH = ("ttft_s", "ttft_p99_s"), ("tpot_s", "tpot_p99_s", "tokens_per_s_per_user")
+
+
+def _served(quantities: tuple[str, ...], layout: Mapping[str, str]) -> ColumnSet:
+    identity = (*_SERVED_IDENTITY, *SERVING_IDENTITY_MEANINGS)
+    parts = _parts(("time", "s", PassTime), ("memory", "bytes", ServingMemory))
+    return ColumnSet(identity, tuple(layout), (*quantities, *_RATES), parts)
+
+
+SETS: Mapping[Phase, ColumnSet] = {
+    "training": TRAINING,
+    "prefill": _served(_FIRST, INSTANCE_MEANINGS),
+    "decode": _served(_EACH, INSTANCE_MEANINGS),
+    "serving": _served((*_FIRST, *_EACH), INSTANCE_MEANINGS | PREFILL_MEANINGS),
+}
+EVERY_IDENTITY = frozenset(name for one in SETS.values() for name in one.identity)

@@ -51,8 +51,21 @@ _OF_A_PACKAGE = (
 
 
 @dataclass(frozen=True, slots=True)
+class ServedFormats:
+    """How a design serves where it is not as the workload does; None: as the workload."""
+
+    expert: str | None = None
+    attention: str | None = None
+    cache: str | None = None
+    redundant: tuple[int, ...] | None = None  # numbers of redundant experts on offer
+
+
+@dataclass(frozen=True, slots=True)
 class Design:
-    """A machine to compare: its name in the catalogue, its software, and what the study changes about it."""
+    """A machine to compare: its name in the catalogue, its software, and what the study changes about it.
+
+    The software is a training stack or a serving engine, as the study's phase has it.
+    """
 
     label: str
     system: str
@@ -62,6 +75,7 @@ class Design:
     power_cap_w: float | None = None
     changes: tuple[tuple[str, float], ...] = ()
     extra: Path | None = None  # folder of further catalogue entries
+    served: ServedFormats = ServedFormats()
 
 
 def dimension_of(path: str) -> units.Dimension:

@@ -15,26 +15,26 @@ from itertools import product
 from typing import Any
 
 from sweep import trials
-from sweep.cases import Case, case_of, round_size
+from sweep.cases import Case, round_size, works
 from sweep.columns import QUANTITIES
 from sweep.designs import Design, machine
 from sweep.mirror import Mirror
 from sweep.samplers import seed_of
 from sweep.scheduler import Scheduler
-from sweep.study import Outer, Study, Workload, round_batch
+from sweep.study import Outer, Study, round_batch
 from sweep.study import Variable as Asked
 from sweep.trials import NOTHING, Choice, Params, Proposer, Range, Result, Source, Trial, Variable
+from sweep.work import TrainingWork, Work
 
 
 @dataclass(slots=True)
 class Track:
-    """One Optuna study: a design doing a workload in a number format."""
+    """One Optuna study: a design doing a piece of work."""
 
     name: str
     first_case: int
     design: Design
-    workload: Workload
-    number_format: str
+    work: Work
     variables: Mapping[str, Variable]
     proposer: Proposer
     baselines: list[Params]
@@ -89,14 +89,13 @@ def mirror_outer(study: Study, lines: Iterable[Mapping[str, Any]], mirror: Mirro
 def _tracks(study: Study, outer: Outer) -> Iterator[Track]:
     first = 0
     for workload, design in product(study.workloads, study.designs):
-        for number_format in design.number_formats or workload.number_formats:
-            if machine(design).chip.supports(number_format):
-                yield _track(study, outer, first, design, workload, number_format)
-                first += outer.trials
+        for work in works(design, workload, []):
+            yield _track(study, outer, first, design, work)
+            first += outer.trials
 
 
-def _track(study: Study, outer: Outer, first: int, design: Design, workload: Workload, number_format: str) -> Track:
-    name = f"{design.label} {workload.model} {number_format}"
+def _track(study: Study, outer: Outer, first: int, design: Design, work: Work) -> Track:
+    name = f"{design.label} {work.name}"
     unit = machine(design).unit_packages
     variables = {variable.name: _variable(variable, unit) for variable in outer.variables}
     baselines = [_baseline(dict(values), unit) for values in outer.baselines]
@@ -106,7 +105,7 @@ def _track(study: Study, outer: Outer, first: int, design: Design, workload: Wor
     seed = seed_of(study.seed, "outer", name)
     proposer = Proposer(outer.sampler, variables, outer.objectives, seed, outer.generation)
     planned = trials.generations(count, outer.generation, len(baselines))
-    return Track(name, first, design, workload, number_format, variables, proposer, baselines, planned)
+    return Track(name, first, design, work, variables, proposer, baselines, planned)
 
 
 def _baseline(values: Params, unit: int) -> Params:
@@ -151,15 +150,15 @@ def _ask(outer: Outer, track: Track, generation: int) -> list[tuple[Params, Case
 
 def _case(track: Track, params: Params, number: int) -> Case:
     values = dict(params)
-    workload = track.workload
-    if "batch" in values:
-        workload = replace(workload, batch=round_batch(values.pop("batch")))
+    work = track.work
+    if "batch" in values and isinstance(work, TrainingWork):
+        work = replace(work, batch=round_batch(values.pop("batch")))
     unit = machine(track.design).unit_packages
     chips = values.pop("chips", track.design.chips[0] if track.design.chips else unit)
     changes = {**dict(track.design.changes), **values}
     design = replace(track.design, changes=tuple(changes.items()))
     size = (chips, round_size(chips, int(machine(design).unit_packages)))
-    return case_of(track.first_case + number, design, "nominal", workload, track.number_format, size, "exact", number)
+    return Case(track.first_case + number, design, "nominal", work, *size, "exact", number)
 
 
 def _tell(
@@ -173,7 +172,9 @@ def _tell(
     results = [_result(outer, params, outcomes[case.index]) for params, case in proposed]
     told = track.proposer.tell(generation, results)
     for record, (_, case) in zip(told, proposed, strict=True):
-        record["attributes"] = {"case": case.index, "chips": case.chips, "batch": case.batch}
+        record["attributes"] = {"case": case.index, "chips": case.chips}
+        if isinstance(case.work, TrainingWork):
+            record["attributes"]["batch"] = case.work.batch
     return told
 
 

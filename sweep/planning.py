@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.blocks import keep_freed_memory, prunes_well
-from sweep.cases import Case, Question, Records, case_of, cases, records, round_size
+from sweep.blocks import keep_freed_memory
+from sweep.cases import Case, Question, cases, round_size, works
 from sweep.designs import machine
-from sweep.search import search_range
-from sweep.space import Space
+from sweep.kinds import Known, Numbered, known_case, prunes_well
 from sweep.study import Study
 
 _START_S = 5.0  # Ray and the first task of each worker
@@ -64,7 +63,7 @@ class Plan:
 def plan_study(study: Study, workers: int) -> Plan:
     """List every space of a study and time a sample of the largest."""
     keep_freed_memory()
-    question = Question(study.axes, study.search, study.constraints, study.seed)
+    question = Question(study.axes, study.search, study.constraints, study.seed, phase=study.phase)
     listed, notes = _listed(study)
     groups: dict[tuple[str, str, int], list[Case]] = {}
     for case in listed:
@@ -76,7 +75,7 @@ def plan_study(study: Study, workers: int) -> Plan:
     largest: tuple[int, Case | None] = (0, None)
     repeats = study.outer.trials if study.outer else 1
     for (label, model, chips), group in groups.items():
-        known = records(question, group[0])
+        known = known_case(question, group[0])
         times = len(group) * repeats
         _count(known.space, times, dropped, axes)
         combinations += known.space.combinations * times
@@ -109,12 +108,13 @@ def _listed(study: Study) -> tuple[list[Case], tuple[str, ...]]:
             unit = machine(design).unit_packages
             sizes = [v.choices or (v.high,) for v in study.outer.variables if v.name == "chips"]
             chips = round_size(int(max(sizes[0])) if sizes else max(design.chips), unit)
-            number_format = (design.number_formats or workload.number_formats)[0]
-            found.append(case_of(len(found), design, "nominal", workload, number_format, (chips, chips), "exact"))
+            found += [
+                Case(len(found), design, "nominal", work, chips, chips) for work in works(design, workload, [])[:1]
+            ]
     return found, (*study.notes, "The largest size stands for every trial.")
 
 
-def _count(space: Space, times: int, dropped: dict[str, int], axes: dict[str, set[int]]) -> None:
+def _count(space: Numbered, times: int, dropped: dict[str, int], axes: dict[str, set[int]]) -> None:
     for rule, count in space.dropped.items():
         dropped[rule] = dropped.get(rule, 0) + count * times
     for name, values in space.degrees.items():
@@ -128,18 +128,18 @@ def _seconds(question: Question, spaces: Sequence[Planned], largest: Case | None
     cases = sum(one.times for one in spaces)
     if largest.method == "optuna":
         return _START_S + 0.02 * question.search.trials * cases / workers
-    known = records(question, largest)
-    if prunes_well(question.search):
-        work = _timed(question, known, known.space.count) * cases  # the largest stands for all
+    known = known_case(question, largest)
+    if question.phase != "training" or prunes_well(question.search):
+        work = _timed(known, known.space.count) * cases  # the largest stands for all
     else:
         sample = min(_SAMPLE, known.space.count)
-        _timed(question, known, sample)  # once to warm up
-        work = _timed(question, known, sample) / sample * sum(one.layouts * one.times for one in spaces)
+        _timed(known, sample)  # once to warm up
+        work = _timed(known, sample) / sample * sum(one.layouts * one.times for one in spaces)
     return _START_S + (work + _CASE_S * cases) / workers
 
 
-def _timed(question: Question, known: Records, layouts: int) -> float:
+def _timed(known: Known, layouts: int) -> float:
     """Seconds to search the first layouts of a space."""
     began = time.perf_counter()
-    search_range(question, known, 0, layouts)
+    known.search(0, layouts)
     return time.perf_counter() - began

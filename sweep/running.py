@@ -94,9 +94,11 @@ def versions() -> dict[str, str]:
 def entries_of(study: Study) -> dict[str, str]:
     """Text of every catalogue entry that a study rests on."""
     entries: dict[str, str] = {}
+    trains = study.phase == "training"
     for design in study.designs:
         for workload in study.workloads:
-            entries |= catalogue.entries_used(design.system, workload.model, design.stack, design.extra)
+            names = (design.system, workload.model, design.stack)
+            entries |= catalogue.entries_used(*names, design.extra, "stacks" if trains else "engines")
     return dict(sorted(entries.items()))
 
 
@@ -125,7 +127,7 @@ def prepare(
         "versions": json.dumps(found, sort_keys=True),
         "study_file": study.text,
     }
-    question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()))
+    question = Question(study.axes, study.search, study.constraints, study.seed, tuple(metadata.items()), study.phase)
     return RunFolder(store.place(out).resolve() / f"{study.name}-{name}"), question, facts, entries
 
 
@@ -262,7 +264,7 @@ def _mirrored(
         mirror = opened(run) if opened else Mirror(own_journal(journal), run)
         for case in listed:
             if case.method == "optuna":
-                name = f"{case.design.label} {case.model} {case.number_format} {case.chips} {case.corner}"
+                name = f"{case.design.label} {case.work.name} {case.chips} {case.corner}"
                 mirror.follow(name, TrialLog(folder.path / FOLDER, case.index))
         with mirror:
             yield mirror

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweep.blocks import Task, finish, solve, tasks
-from sweep.cases import Case, Question, records
+from sweep.cases import Case, Question
 from sweep.cluster import Pool
 from sweep.columns import QUANTITIES
 from sweep.errors import InputError, problem
 from sweep.failures import OutOfSpace, Raised, clear_failures, failed_case
+from sweep.kinds import known_case
 from sweep.progress import Progress
 from sweep.store import DamagedPartError, Place, RunFolder, part_name
 
@@ -102,7 +103,7 @@ def run_case(question: Question, case: Case, designs: Place, candidates: Place) 
         from sweep.sampled import solve_sampled
 
         return solve_sampled(question, case, designs / part_name(case))
-    cut = tasks(question, case, records(question, case).space, lambda c, f, whole: designs / part_name(c))
+    cut = tasks(question, case, known_case(question, case).space, lambda c, f, whole: designs / part_name(c))
     if not cut:
         return {"case": case.index, "rows": 0, "best": None, "broken": {}, "nearest": {}} | dict.fromkeys(_COUNTS, 0)
     if len(cut) == 1:

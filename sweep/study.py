@@ -14,14 +14,16 @@ from typing import Any, Literal
 
 from model import units
 from sweep import catalogue
-from sweep.axes import Axes
-from sweep.designs import Design, changed, dimension_of, machine
+from sweep.axes import Axes, InstanceAxes
+from sweep.columns import SETS
+from sweep.designs import Design, ServedFormats, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
 from sweep.samplers import SAMPLERS
 from sweep.study_schema import (
     MOST,
     ROWS,
+    DesignTable,
     OuterTable,
     RangeTable,
     SamplerName,
@@ -31,23 +33,13 @@ from sweep.study_schema import (
     positive,
     read,
 )  # fmt: skip
+from sweep.work import Phase, TrainingWorkload, Workload
 
 Sense = Literal["<=", ">="]
 # Sequences of a batch given in tokens: a multiple of a power of two that leaves room for factors 3 and 5.
 _ODD_FACTORS = (1, 3, 5, 9, 15, 45)
 OUTER_PLAIN = ("chips", "batch")
 _NEIGHBOURS = 0.5  # as measured by benchmarks/optuna_search.py; a sampler that only spreads is left to spread
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What is trained. The batch is in sequences."""
-
-    model: str
-    sequence: int
-    batch: int
-    number_formats: tuple[str, ...] = ("bf16",)
-    expert_imbalance: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +108,11 @@ class Study:
     seed: int
     workloads: tuple[Workload, ...]
     designs: tuple[Design, ...]
-    axes: Axes
+    axes: Axes | InstanceAxes
     search: Search
     constraints: tuple[tuple[str, Sense, float], ...] = ()
     outer: Outer | None = None
+    phase: Phase = "training"
     reference: str = ""  # label of the design whose throughput the others are to equal
     corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)
@@ -170,12 +163,21 @@ def parse(text: str, shown: str = "study", name: str = "study", beside: Path | N
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as failure:
         raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
-    table, problems = read(shown, raw)
-    checker = _Checker(shown, _catalogue_folder(raw, (beside or Path.cwd()).resolve()))
+    checker = checker_of(raw.get("phase", "training"))(shown, _catalogue_folder(raw, (beside or Path.cwd()).resolve()))
+    table, problems = read(shown, raw, checker.form)
     if table is None:
         problems += checker.names_of_raw(raw)
         raise InputError(unique(problems))
     return checker.study(table, text, name)
+
+
+def checker_of(phase: object) -> type[Checker]:
+    """Who checks a study of a phase; an unknown one is told as a key of the file."""
+    if phase == "training":
+        return Checker
+    from sweep.serving_study import ServingChecker
+
+    return ServingChecker
 
 
 def _catalogue_folder(raw: Mapping[str, Any], beside: Path) -> Path | None:
@@ -187,8 +189,10 @@ def _catalogue_folder(raw: Mapping[str, Any], beside: Path) -> Path | None:
     return folder if folder.is_relative_to(beside) else None
 
 
-class _Checker:
+class Checker:
     """Turns a table that fits the schema into a study, collecting what the names and numbers in it break."""
+
+    form: type[StudyTable] = StudyTable
 
     def __init__(self, shown: str, extra: Path | None) -> None:
         self.shown = shown
@@ -228,7 +232,7 @@ class _Checker:
             raise InputError(self.problems)
         designs = self.designs(table)
         workloads = self.workloads(table)
-        constraints = self.constraints(table.constraints)
+        constraints = self.constraints(table.constraints, SETS[table.phase].quantities)
         outer = self.outer(table.outer, designs) if table.outer else None
         search = self.search(table)
         labels = [design.label for design in designs]
@@ -242,15 +246,30 @@ class _Checker:
             seed=table.seed,
             workloads=workloads,
             designs=designs,
-            axes=Axes(**{f.name: getattr(table.layout, f.name) for f in fields(Axes)}),
+            axes=self.axes(table),
             search=search,
             constraints=constraints,
             outer=outer,
+            phase=table.phase,
             reference=table.reference or labels[0],
             corners=table.corners,
             text=text,
             notes=tuple(self.notes),
         )
+
+    def axes(self, table: StudyTable) -> Any:
+        """What the layouts vary over."""
+        return Axes(**{f.name: getattr(table.layout, f.name) for f in fields(Axes)})
+
+    def stack(self, key: str, given: DesignTable) -> str | None:
+        """The design's software, or the system's default; None where there is no such."""
+        if given.stack is not None and not self.known(f"{key}.stack", given.stack, "stacks"):
+            return None
+        return given.stack or catalogue.default_stack(given.system, self.extra)
+
+    def served(self, given: DesignTable) -> ServedFormats:
+        """How the design serves."""
+        return ServedFormats()
 
     def designs(self, table: StudyTable) -> tuple[Design, ...]:
         """Designs with their defaults filled in."""
@@ -265,13 +284,12 @@ class _Checker:
                 self.wrong(f"{key}.label", "labels must differ", label, "give this design a label of its own")
             if not self.known(f"{key}.system", one.system, "systems"):
                 continue
-            if one.stack is not None and not self.known(f"{key}.stack", one.stack, "stacks"):
+            stack = self.stack(key, one)
+            if stack is None:
                 continue
-            stack = one.stack or catalogue.default_stack(one.system, self.extra)
             changes = self.changes(key, one.change)
-            designs.append(
-                Design(label, one.system, stack, chips, one.number_format, one.power_cap, changes, self.extra)
-            )
+            own = (one.number_format, one.power_cap, changes, self.extra, self.served(one))
+            designs.append(Design(label, one.system, stack, chips, *own))
             self.applies(key, designs[-1])
         return tuple(designs)
 
@@ -296,7 +314,7 @@ class _Checker:
 
     def workloads(self, table: StudyTable) -> tuple[Workload, ...]:
         """Workloads, with a batch in tokens turned into sequences."""
-        workloads = []
+        workloads: list[Workload] = []
         for i, one in enumerate(table.workloads):
             key = f"workloads[{i}]"
             self.known(f"{key}.model", one.model, "models")
@@ -307,15 +325,15 @@ class _Checker:
                     f"{one.model}: a batch of {units.show(one.batch, 'token')} is taken as {batch} sequences, "
                     f"{batch * one.sequence / 1e6:.4g} Mtoken, which divides well"
                 )
-            workloads.append(Workload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
+            workloads.append(TrainingWorkload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
         return tuple(workloads)
 
-    def constraints(self, given: Mapping[str, Any]) -> tuple[tuple[str, Sense, float], ...]:
-        """Bounds on quantities, in SI units."""
+    def constraints(self, given: Mapping[str, Any], known: tuple[str, ...]) -> tuple[tuple[str, Sense, float], ...]:
+        """Bounds on quantities of the study's phase, in SI units."""
         bounds = []
         for name, text in given.items():
             try:
-                bounds.append(bound(name, text))
+                bounds.append(bound(name, text, known))
             except ValueError as failure:
                 self.wrong(f"constraints.{name}", str(failure))
         return tuple(bounds)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic_core import ErrorDetails
@@ -27,7 +27,7 @@ from model.layout import (
     mask_of,
 )
 from sweep.axes import Axes, Degrees
-from sweep.columns import QUANTITIES
+from sweep.columns import QUANTITIES, TRAINING
 from sweep.errors import Problem, nearest, unique
 
 ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
@@ -68,7 +68,8 @@ def _batch(value: Any) -> int | float:
     raise ValueError(f"{value!r} is neither a number of sequences nor tokens, as in 2048 or '16 Mtoken'")
 
 
-def _words(value: Any, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+def words_of(value: Any, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """A known word or several, each once. Raises ValueError with the nearest known ones."""
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise ValueError(f"{value!r} is not a {what} or a list of them, as in '{known[0]}'")
@@ -78,16 +79,17 @@ def _words(value: Any, known: tuple[str, ...], what: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def _codes(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]]:
-    return lambda value: tuple(known.index(word) for word in _words(value, known, what))
+def choices_of(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]]:
+    """A reader of known words as their places."""
+    return lambda value: tuple(known.index(word) for word in words_of(value, known, what))
 
 
 def _formats(value: Any) -> tuple[str, ...]:
-    return _words(value, tuple(TRAINING_FORMATS), "number format")
+    return words_of(value, tuple(TRAINING_FORMATS), "number format")
 
 
 def _quantities(value: Any) -> tuple[str, ...]:
-    return _words(value, tuple(QUANTITIES), "quantity")
+    return words_of(value, TRAINING.quantities, "quantity")
 
 
 def _degrees(value: Any) -> Degrees:
@@ -126,7 +128,7 @@ def _recompute(value: Any) -> tuple[tuple[str, ...], ...]:
     if not isinstance(choices, list) or not choices:
         raise ValueError(f"{value!r} is not a list of choices, as in ['none', 'full']")
     known = ("none", "selective", *RECOMPUTE_MODULES)
-    return tuple(dict.fromkeys(_words(str(c).split("+"), known, "recompute module") for c in choices))
+    return tuple(dict.fromkeys(words_of(str(c).split("+"), known, "recompute module") for c in choices))
 
 
 def _masks(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]]:
@@ -136,7 +138,7 @@ def _masks(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]
         choices = [value] if isinstance(value, str) else value
         if not isinstance(choices, list) or not choices:
             raise ValueError(f"{value!r} is not a list of choices, as in ['none', {known[0]!r}]")
-        words = [_words(str(choice).split("+"), ("none", *known), what) for choice in choices]
+        words = [words_of(str(choice).split("+"), ("none", *known), what) for choice in choices]
         return tuple(dict.fromkeys(mask_of(word, known, what) for word in words))
 
     return read
@@ -197,11 +199,11 @@ class LayoutTable(Table):
     sequence_parallel: Annotated[tuple[int, ...], BeforeValidator(_switch)] = _AXES.sequence_parallel
     recompute: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(_recompute)] = _AXES.recompute
     zero_stage: Annotated[tuple[int, ...], BeforeValidator(_stages)] = _AXES.zero_stage
-    schedule: Annotated[tuple[int, ...], BeforeValidator(_codes(SCHEDULES, "schedule"))] = _AXES.schedule
-    context_exchange: Annotated[tuple[int, ...], BeforeValidator(_codes(CONTEXT_EXCHANGES, "context exchange"))] = (
+    schedule: Annotated[tuple[int, ...], BeforeValidator(choices_of(SCHEDULES, "schedule"))] = _AXES.schedule
+    context_exchange: Annotated[tuple[int, ...], BeforeValidator(choices_of(CONTEXT_EXCHANGES, "context exchange"))] = (
         _AXES.context_exchange
     )
-    rank_order: Annotated[tuple[int, ...], BeforeValidator(_codes(RANK_ORDERS, "rank order"))] = _AXES.rank_order
+    rank_order: Annotated[tuple[int, ...], BeforeValidator(choices_of(RANK_ORDERS, "rank order"))] = _AXES.rank_order
     overlap_off: Annotated[tuple[int, ...], BeforeValidator(_masks(OVERLAPS, "overlap"))] = _AXES.overlap_off
     offload: Annotated[tuple[int, ...], BeforeValidator(_masks(OFFLOADS, "offload"))] = _AXES.offload
 
@@ -241,10 +243,20 @@ class OuterTable(Table):
 
 
 class StudyTable(Table):
-    """A study file."""
+    """A study file; one of training, unless its phase says otherwise."""
+
+    tables: ClassVar[dict[str, type[Table]]] = {
+        "workloads": WorkloadTable,
+        "designs": DesignTable,
+        "layout": LayoutTable,
+        "search": SearchTable,
+        "outer": OuterTable,
+    }
+    shorts: ClassVar[dict[str, str]] = {short: name for name, short in SHORT.items()}
 
     name: Annotated[str | None, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = None
     question: Annotated[str, Field(min_length=1)]
+    phase: Literal["training"] = "training"
     seed: Annotated[int, Field(ge=0)] = 0
     chips: Sizes | None = None
     reference: str | None = None
@@ -258,10 +270,10 @@ class StudyTable(Table):
     outer: OuterTable | None = None
 
 
-def bound(name: str, text: Any) -> tuple[str, str, float]:
+def bound(name: str, text: Any, known: Collection[str] = tuple(QUANTITIES)) -> tuple[str, str, float]:
     """Read a constraint such as power_w = "<= 20 MW": quantity, sense and limit in SI. Raises ValueError."""
-    if name not in QUANTITIES:
-        raise ValueError(f"not a quantity of a design; {nearest(name, QUANTITIES)}")
+    if name not in known:
+        raise ValueError(f"not a quantity of a design; {nearest(name, known)}")
     dimension = QUANTITIES[name].dimension
     match = _BOUND.match(text) if isinstance(text, str) else None
     if match is None:
@@ -284,34 +296,27 @@ def _key(location: tuple[int | str, ...]) -> str:
     return key
 
 
-def _table_at(location: tuple[int | str, ...]) -> type[Table] | None:
+def _table_at(form: type[StudyTable], location: tuple[int | str, ...]) -> type[Table] | None:
     """The table that a key of the file belongs to."""
-    tables: dict[str, type[Table]] = {
-        "workloads": WorkloadTable,
-        "designs": DesignTable,
-        "layout": LayoutTable,
-        "search": SearchTable,
-        "outer": OuterTable,
-    }
     names = [part for part in location[:-1] if isinstance(part, str)]
     if not names:
-        return StudyTable
-    return tables.get(names[0]) if len(names) == 1 else RangeTable
+        return form
+    return form.tables.get(names[0]) if len(names) == 1 else RangeTable
 
 
-def _unknown(location: tuple[int | str, ...]) -> str:
-    word, table = str(location[-1]), _table_at(location)
-    long = {short: name for name, short in SHORT.items()}.get(word)
+def _unknown(form: type[StudyTable], location: tuple[int | str, ...]) -> str:
+    word, table = str(location[-1]), _table_at(form, location)
+    long = form.shorts.get(word)
     known = set(table.model_fields) if table else set()
     return f"write {long!r}" if long in known else nearest(word, known)
 
 
-def problem_of(file: str, error: ErrorDetails) -> Problem:
+def problem_of(file: str, form: type[StudyTable], error: ErrorDetails) -> Problem:
     """A pydantic error as a problem with a remedy."""
     location = tuple(part for part in error["loc"] if part not in ("list[any]", "RangeTable"))
     key, kind, message = _key(location), error["type"], error["msg"]
     if kind == "extra_forbidden":
-        return Problem(file, key, "unknown key", None, _unknown(location))
+        return Problem(file, key, "unknown key", None, _unknown(form, location))
     if kind == "missing":
         return Problem(file, key, "missing; every study needs it" if len(location) == 1 else "missing")
     if kind == "value_error":
@@ -321,10 +326,12 @@ def problem_of(file: str, error: ErrorDetails) -> Problem:
     return Problem(file, key, rule, error["input"])
 
 
-def read(file: str, raw: dict[str, Any]) -> tuple[StudyTable | None, list[Problem]]:
-    """Check a study file against the schema: the study, or every problem."""
+def read(
+    file: str, raw: dict[str, Any], form: type[StudyTable] = StudyTable
+) -> tuple[StudyTable | None, list[Problem]]:
+    """Check a study file against its form: the study, or every problem."""
     try:
-        return StudyTable.model_validate(raw), []
+        return form.model_validate(raw), []
     except ValidationError as failure:
-        problems = [problem_of(file, error) for error in failure.errors(include_url=False)]
+        problems = [problem_of(file, form, error) for error in failure.errors(include_url=False)]
         return None, unique(problems)

@@ -83,6 +83,7 @@ class PassCost:
 class _Share:
     """What one rank has of a pass, after the split into attention groups and micro-batches."""
 
+    ranks: Any  # of the instance
     tensor: Any
     context: Any
     groups: Any  # attention groups of the stage
@@ -115,6 +116,7 @@ def _share(instance: Instance, batch: Batch) -> _Share:
     own = np.maximum(sequences / groups, np.minimum(sequences, 1.0)) / halves
     busy = np.minimum(prompts, groups)
     return _Share(
+        ranks=instance.ranks,
         tensor=np.asarray(instance.tensor_parallel, float),
         context=context,
         groups=groups,
@@ -300,8 +302,9 @@ def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttentio
     done = done + rank.linear(form, tokens, (model.hidden, heads * latent.value_head))
 
     def absorbed() -> Work:
-        return matmul(rank.chip, "bf16", share.decoding, latent.key_value_rank, latent.nope_head, heads) + matmul(
-            rank.chip, "bf16", share.decoding, latent.value_head, latent.key_value_rank, heads
+        rows, ranks = share.decoding * heads, latent.key_value_rank
+        return grouped_matmul(rank.chip, "bf16", rows, heads, ranks, latent.nope_head) + grouped_matmul(
+            rank.chip, "bf16", rows, heads, latent.value_head, ranks
         )
 
     def expanded() -> Work:
@@ -345,10 +348,12 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
 
     def keys() -> Traffic:
         gathered = share.prompt_tokens * share.context * cache * rank.serving.kv_bytes
-        return all_gather(system, gathered, share.context, share.tensor)
+        return all_gather(system, gathered, share.context, share.tensor, share.ranks)
 
     def partial() -> Traffic:
-        return all_reduce(system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor)
+        return all_reduce(
+            system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor, share.ranks
+        )
 
     split = share.context > 1
     divided = (share.tensor > 1) & (not model.parallel_blocks)
@@ -365,18 +370,22 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
 def _joined(system: System, rank: _Rank, share: _Share, group: Any) -> Traffic:
     """The all-reduce behind a row-parallel layer, or what a two-dimensional layout exchanges instead of it.
 
-    Weight-stationary in two dimensions on n ranks, a layer gathers and scatters activations over sqrt(n) ranks on
-    either side: 2 x 2 T h / sqrt(n) instead of T h on every rank. Source: Pope et al., arXiv:2211.05102, section 3.2.
+    Weight-stationary in two dimensions on n ranks, a feed-forward four times as wide as the model gathers and scatters
+    activations on either side of its two matmuls, 8 T h / sqrt(n) elements in all, over half and twice sqrt(n) ranks.
+    Source: Pope et al., arXiv:2211.05102, section 3.2.2.
     """
     stack, hidden = rank.stack, rank.serving.architecture.hidden
     joined = 2.0 * share.tokens * hidden
     if stack.tensor_layout == "weight_stationary_2d":
-        side = np.maximum(np.sqrt(group), 1.0)
-        wide = joined * rank.serving.architecture.feed_forward / hidden / side
-        traffic = all_gather(system, joined / side, side, 1) + reduce_scatter(system, wide / 2.0, side, side)
-        done = traffic + all_gather(system, wide / 4.0, side, side) + reduce_scatter(system, joined / side, side, 1)
+        narrow = np.maximum(np.sqrt(group) / 2.0, 1.0)
+        wide = group / narrow
+        each = 2.0 * joined / np.maximum(np.sqrt(group), 1.0)
+        done = SILENCE
+        for side, apart in ((wide, 1), (narrow, wide)):
+            done = done + all_gather(system, each, side, apart, share.ranks)
+            done = done + reduce_scatter(system, each, side, apart, share.ranks)
     else:
-        done = all_reduce(system, joined, group, 1)
+        done = all_reduce(system, joined, group, 1, share.ranks)
     return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / stack.collective_speed, done.link_bytes)
 
 
@@ -398,13 +407,15 @@ def _dense_half(system: System, rank: _Rank, share: _Share) -> _Layer:
     return _Layer(linear=linear, vector=norm + activation, tensor=joined)
 
 
-def _routed(rank: _Rank, experts: Experts, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
-    """Grouped matmuls of the busiest rank's experts, the activation between them, and the busiest rank's load."""
+def _routed(rank: _Rank, experts: Experts, copies: int, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
+    """Grouped matmuls of the busiest rank's experts, the activation between them, and the busiest rank's load.
+
+    `copies` of each token go to experts, those to shared experts on ranks of their own among them.
+    """
     serving, model = rank.serving, rank.serving.architecture
     ranks = np.asarray(instance.expert_parallel, float)
     width = experts.hidden / np.maximum(instance.expert_tensor_parallel, 1.0)
     all_tokens = share.tokens * share.context * share.groups
-    copies = float(experts.per_token)
     held = (experts.experts + serving.balance.redundant) / ranks
     mean = all_tokens * copies / ranks
     load = imbalance(serving.balance, experts, ranks, mean)
@@ -432,15 +443,17 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     router = matmul(rank.chip, "bf16", routing, experts.experts, model.hidden) + rank.vector(
         8.0 * routing * experts.experts, 1
     )
-    routed, activation, load = _routed(rank, experts, share, instance)
+    apart = stack.shared_experts == "routed"  # on ranks of their own, which tokens are sent to
+    copies = experts.per_token + (experts.shared if apart else 0)
+    routed, activation, load = _routed(rank, experts, copies, share, instance)
     shared = NOTHING
-    if experts.shared_width:
+    if experts.shared_width and not apart:
         # one group divides the shared experts as a dense layer; several keep them whole on every rank
         across = np.where(alone, instance.stage_ranks, 1.0)
         shared, active = _wide(rank, serving.experts_in, routing, experts.shared_width / across)
         activation = activation + active
     joined = _when(alone, lambda: _joined(system, rank, share, instance.stage_ranks), SILENCE)
-    exchange = _when(~alone, lambda: _exchanged(system, rank, experts, instance, own, load), SILENCE)
+    exchange = _when(~alone, lambda: _exchanged(system, rank, copies, instance, share, own, load), SILENCE)
     hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
     permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
     norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
@@ -452,19 +465,22 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     )
 
 
-def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance, tokens: Any, load: Any) -> Traffic:
+def _exchanged(
+    system: System, rank: _Rank, copies: int, instance: Instance, share: _Share, tokens: Any, load: Any
+) -> Traffic:
     """Tokens of all attention groups to their experts and back: `tokens` of each rank, as the busiest one sees them."""
-    stack, hidden = rank.stack, rank.serving.architecture.hidden
+    stack, hidden, stage = rank.stack, rank.serving.architecture.hidden, instance.stage_ranks
     if stack.exchange == "gather":
-        everything = tokens * instance.stage_ranks * hidden
-        done = all_gather(system, everything * stack.dispatch_bytes, instance.stage_ranks, 1) + reduce_scatter(
-            system, everything * stack.combine_bytes, instance.stage_ranks, 1
+        everything = tokens * stage * hidden
+        done = all_gather(system, everything * stack.dispatch_bytes, stage, 1, share.ranks) + reduce_scatter(
+            system, everything * stack.combine_bytes, stage, 1, share.ranks
         )
     else:
-        busiest, where = tokens * load, (instance.expert_parallel, instance.expert_tensor_parallel)
-        done = expert_exchange(
-            system, busiest, experts.per_token, hidden * stack.dispatch_bytes, *where
-        ) + expert_exchange(system, busiest, experts.per_token, hidden * stack.combine_bytes, *where)
+        ranks = (instance.expert_parallel, instance.expert_tensor_parallel)
+        done = SILENCE
+        for element_bytes in (stack.dispatch_bytes, stack.combine_bytes):
+            row = hidden * element_bytes
+            done = done + expert_exchange(system, tokens * load, copies, row, *ranks, block=share.ranks)
     return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)
 
 
@@ -479,7 +495,7 @@ def _head(system: System, rank: _Rank, share: _Share, instance: Instance, sequen
     rows = sequences * ranks / share.tensor
     linear = matmul(rank.chip, "bf16", rows, model.vocabulary / ranks, model.hidden)
     moved = rank.vector(6.0 * rows * model.vocabulary / ranks, 2)
-    logits = all_gather(system, 2.0 * rows * model.vocabulary, ranks, 1)
+    logits = all_gather(system, 2.0 * rows * model.vocabulary, ranks, 1, share.ranks)
     return _Layer(linear=linear, vector=moved, tensor=logits)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Exchange = Literal["all_to_all", "gather"]
+SharedExperts = Literal["local", "routed"]
 TensorLayout = Literal["columns_rows", "weight_stationary_2d"]
 
 
@@ -42,6 +43,7 @@ class ServingStack:
     dispatch_speed: float = 1.0  # of dispatch and combine, over the machine's
     decode_overlap: float = 0.0  # share of dispatch and combine hidden behind the other of two micro-batches
     prefill_overlap: float = 0.0  # the same in passes with prompts
+    shared_experts: SharedExperts = "local"  # on every rank, or on ranks of their own that tokens are routed to
     shared_overlap: float = 0.0  # share of the shared experts' time hidden behind dispatch and combine
     pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
     # scheduling

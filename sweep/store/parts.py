@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweep.cases import Case, Question, identity
-from sweep.columns import CODED, IDENTITY_MEANINGS, LAYOUT_COLUMNS, LIMIT_COLUMNS, PART_COLUMNS, QUANTITIES, describe
+from sweep.columns import CODED, EVERY_IDENTITY, QUANTITIES, SETS, describe
 from sweep.errors import InputError, Problem
 from sweep.store.places import Place, place
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from sweep.keep import Columns
 
 _NAME = re.compile(r"case-(\d{6,18})(?:-(\d{10,18}))?\.parquet")
-_SMALL = {"case", "trial", "sequence", "chips", "chips_asked", "ranks", *LAYOUT_COLUMNS}
-# In every data set, empty where a study sets no limit, so that one query reads the runs of all studies.
-_ORDER = (*IDENTITY_MEANINGS, *LAYOUT_COLUMNS, *QUANTITIES, "bound_by", *PART_COLUMNS, "feasible", *LIMIT_COLUMNS)
+_LAYOUTS = frozenset(name for one in SETS.values() for name in one.layout)
+_SMALL = {"case", "trial", "sequence", "chips", "chips_asked", "ranks", *_LAYOUTS}
+_LIMIT = "violation_limit_"
 # Least and most of a row group, for queries to skip by; of every column they would cost a fifth of the writing.
 _FILTERED = ("case", "layout_id", "chips", "feasible", *QUANTITIES)
 _GROUP = 1 << 18  # rows of a row group
@@ -97,9 +97,9 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
     import pyarrow as pa
 
     size = len(found["layout_id"])
-    shared = identity(case)
-    names = {*shared, *found, *LIMIT_COLUMNS}
-    order = [name for name in _ORDER if name in names]
+    shared, known = identity(case), SETS[question.phase]
+    names = {*shared, *found, *known.limits}
+    order = [name for name in known.order if name in names]
     order += [name for name in found if name not in order]
     fields, arrays = [], []
     for name in order:
@@ -110,7 +110,7 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
         else:
             array = pa.nulls(size, pa.float64())
         unit, meaning = describe(name)
-        may_lack = name in LIMIT_COLUMNS
+        may_lack = name.startswith(_LIMIT)
         fields.append(pa.field(name, array.type, nullable=may_lack, metadata={"unit": unit, "meaning": meaning}))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=dict(question.metadata)))
@@ -182,8 +182,8 @@ def read_part(part: str | PathLike[str] | Place) -> Columns | None:
     where = place(part)
     try:
         rows = read_table(where)
-        shared = set(IDENTITY_MEANINGS) - {"layout_id"}
-        empty = {name for name in LIMIT_COLUMNS if rows.column(name).null_count}
+        shared = EVERY_IDENTITY - {"layout_id"}
+        empty = {name for name in rows.column_names if name.startswith(_LIMIT) and rows.column(name).null_count}
         names = [name for name in rows.column_names if name not in shared | empty]
         return {name: _codes(name, rows.column(name)) for name in names} if rows.num_rows else None
     except FileNotFoundError:

@@ -92,8 +92,8 @@ def table_rows(page: str, first_cell: str) -> list[list[str]]:
 
 def columns_of_data_set() -> list[str]:
     """Names of the data set's columns in their order; constraints add `violation_limit_` and the quantity's name."""
-    names = [*columns.IDENTITY_MEANINGS, *columns.LAYOUT_COLUMNS, *columns.QUANTITIES, "bound_by"]
-    return [*names, *columns.PART_COLUMNS, "violation_hbm_bytes", "feasible"]
+    own = columns.TRAINING
+    return [*own.identity, *own.layout, *own.quantities, "bound_by", *own.parts, "violation_hbm_bytes", "feasible"]
 
 
 def column_table() -> str:

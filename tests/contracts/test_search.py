@@ -17,7 +17,7 @@ from model.layout import SCHEDULES
 from sweep import catalogue
 from sweep.bounds import bound_values, floor_costs, node_floors, point_floors
 from sweep.cases import Case, Question, cases, records
-from sweep.columns import QUANTITIES
+from sweep.columns import QUANTITIES, TRAINING
 from sweep.keep import best, front, select
 from sweep.search import search_range
 from sweep.study import Search, Study, load, parse
@@ -117,7 +117,7 @@ def enumerated(asked: Question, case: Case) -> dict[str, np.ndarray]:
     known = records(asked, case)
     cost = evaluate_training(known.system, known.stack, known.training, known.space.decode(0, known.space.count))
     shape = (known.space.count,)
-    found = {name: np.broadcast_to(np.asarray(q.read(cost)), shape) for name, q in QUANTITIES.items()}
+    found = {name: np.broadcast_to(np.asarray(QUANTITIES[name].read(cost)), shape) for name in TRAINING.quantities}
     return found | {"layout_id": np.arange(known.space.count), "feasible": cost.feasible}
 
 
@@ -125,7 +125,7 @@ FRONTS = [("tokens_per_s", "hbm_used_bytes"), ("energy_per_token_j", "tokens_per
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
-@given(instances(), st.sampled_from(sorted(QUANTITIES)), st.sampled_from(FRONTS), st.integers(1, 9))
+@given(instances(), st.sampled_from(sorted(TRAINING.quantities)), st.sampled_from(FRONTS), st.integers(1, 9))
 def test_the_search_finds_what_enumeration_finds(
     instance: tuple[Study, Case], objective: str, pareto: tuple[str, ...], top: int
 ) -> None:
@@ -146,7 +146,7 @@ def test_the_search_finds_what_enumeration_finds(
             found = [] if rows is None else rows["layout_id"].tolist()
             assert found == wanted.tolist(), (search.rows, prune)
             assert tally.layouts == count == tally.evaluated + sum(tally.pruned.values())
-            for name in QUANTITIES if rows is not None else ():
+            for name in TRAINING.quantities if rows is not None else ():
                 assert np.array_equal(rows[name], every[name][wanted]), name
 
 
@@ -174,7 +174,7 @@ def test_no_layout_is_beyond_the_bounds_of_its_node_and_point(machine: tuple[str
     of_nodes = floors.take(listing.node[listing.stage])
     numbers = listing.first.repeat(listing.sizes) + np.concatenate([np.arange(n) for n in listing.sizes])
     cost = evaluate_training(known.system, known.stack, known.training, known.space.take(numbers))
-    for name, quantity in QUANTITIES.items():
+    for name, quantity in ((one, QUANTITIES[one]) for one in TRAINING.quantities):
         value = np.broadcast_to(quantity.sign * np.asarray(quantity.read(cost)), numbers.shape)
         for bounds in (of_nodes, of_points):
             best = bound_values(known, bounds, (name,))[:, 0].repeat(listing.sizes)

@@ -27,7 +27,7 @@ import sweep
 from sweep import store
 from sweep.cases import Case, Question, cases, records
 from sweep.cli import main
-from sweep.columns import CODED, LIMIT_COLUMNS, plain
+from sweep.columns import CODED, TRAINING, plain
 from sweep.errors import InputError
 from sweep.running import run_study
 from sweep.search import search_range
@@ -187,7 +187,7 @@ def test_a_part_holds_the_rows_bit_for_bit(asked: tuple[Question, Case], rows: R
         assert shown[name].tolist() == [plain(name, code) for code in rows[name]]
     assert set(shown["chips"]) == {case.chips}
     assert set(shown["design"]) == {case.design.label}
-    unset = [name for name in LIMIT_COLUMNS if name not in rows]
+    unset = [name for name in TRAINING.limits if name not in rows]
     assert shown[unset].isna().all(axis=None)
 
 
@@ -292,11 +292,11 @@ def test_damage_is_told_and_computed_again(run: Path, damage: str, capsys: pytes
 
 def test_a_damaged_candidate_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows of an unfinished case may be damaged too, in the middle of a run: they are computed again."""
-    from sweep import blocks, scheduler
+    from sweep import kinds, scheduler
 
     text = STUDY.replace('rows = "all"', 'rows = "top:5"\nprune = false').replace("[8, 16]", "[16]")
     whole = run_study(parse(text), tmp_path / "whole", workers=0)
-    monkeypatch.setattr(blocks, "FULL_TASK", 400)
+    monkeypatch.setattr(kinds, "FULL_TASK", 400)
     real, ended = scheduler.run_end, []
 
     def damaging(question: Question, case: Case, pieces: list[Place], part: Place) -> dict[str, Any]:

@@ -131,9 +131,9 @@ def test_a_failed_case_of_a_cut_run_is_told_without_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A piece that raises is told with its range of layouts; the other pieces are kept for the next try."""
-    from sweep import blocks
+    from sweep import kinds
 
-    monkeypatch.setattr(blocks, "FULL_TASK", 300)
+    monkeypatch.setattr(kinds, "FULL_TASK", 300)
     text = STUDY.format(chips=[64], rows="top:3") + "prune = false\n"
     (tmp_path / "study.toml").write_text(text)
     real = scheduler.run_piece

@@ -124,14 +124,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(short_folder: Path) -> None:
 
 def test_large_cases_are_cut_and_joined(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A case searched as many tasks leaves the rows of a case searched as one, and no candidate parts."""
-    from sweep import blocks
+    from sweep import kinds
     from sweep.running import run_study
     from sweep.study import parse
 
     text = STUDY.replace("[64, 128, 256, 384, 512, 768]", "[64]").replace('rows = "top:10"', 'rows = "{rows}"')
     text = text.replace("{rows}", "pareto") + 'pareto = ["tokens_per_s", "power_w", "hbm_used_bytes"]\nprune = false\n'
     whole = run_study(parse(text), short_folder / "whole", workers=0)
-    monkeypatch.setattr(blocks, "FULL_TASK", 9000)
+    monkeypatch.setattr(kinds, "FULL_TASK", 9000)
     pieces = run_study(parse(text), short_folder / "pieces", workers=0)
     assert pieces.digest == whole.digest
     assert pieces.answer.rows == whole.answer.rows
@@ -142,13 +142,13 @@ def test_large_cases_are_cut_and_joined(short_folder: Path, monkeypatch: pytest.
 
 def test_a_run_cut_into_tasks_goes_on_between_them(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped between the tasks of one case, a run continues with the tasks that are missing."""
-    from sweep import blocks, scheduler
+    from sweep import kinds, scheduler
     from sweep.running import run_study
     from sweep.study import parse
 
     text = STUDY.replace("[64, 128, 256, 384, 512, 768]", "[64]") + "prune = false\n"
     whole = run_study(parse(text), short_folder / "whole", workers=0)
-    monkeypatch.setattr(blocks, "FULL_TASK", 9000)
+    monkeypatch.setattr(kinds, "FULL_TASK", 9000)
     real = scheduler.run_piece
     calls: list[tuple[int, int]] = []
 
