@@ -59,7 +59,8 @@ def predict_serving(case: Mapping[str, Any]) -> list[Prediction]:
     try:
         measured = measured_quantities(case, said)
         question = serving_question(case)
-        return _predicted(question, blank, measured, said)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            return _predicted(question, blank, measured, said)
     except InexpressibleError as reason:
         quantities = measured or {"": float("nan")}
         return [
