@@ -181,8 +181,10 @@ def _looked_at(
     numbers = np.arange(first, min(last, space.colocated))
     tally.layouts += len(numbers)
     if last > space.colocated and one.pairs is not None:
-        tally.layouts += one.pairs.prefill.space.count + one.pairs.decode.space.count
+        sides = one.pairs.prefill.space.count + one.pairs.decode.space.count
+        tally.layouts, tally.evaluated = tally.layouts + sides, tally.evaluated + sides
         for places, found in pairs.candidates(one.pairs):
+            tally.layouts += len(places)
             yield space.colocated + places, found
     if _bounded(one):
         yield from _best_first(one, numbers, leaders, tally)

@@ -28,6 +28,8 @@ _OPTIONS = {
     "traffic.load": "--load",
     "targets.ttft": "--ttft",
     "targets.tpot": "--tpot",
+    "targets.ttft_p99": "--ttft-p99",
+    "targets.tpot_p99": "--tpot-p99",
     "serving.weight_format": "--format",
     "serving.kv_format": "--kv-format",
     "search.objective": "--objective",
@@ -46,6 +48,8 @@ def try_(
     output: str = "1024",
     ttft: str | None = None,
     tpot: str | None = None,
+    ttft_p99: str | None = None,
+    tpot_p99: str | None = None,
     number_format: Annotated[str | None, Parameter(name="--format")] = None,
     kv_format: str | None = None,
     stack: str | None = None,
@@ -68,8 +72,9 @@ def try_(
         Of training: tokens of a sequence, and sequences of a step.
     input, output
         Of serving: mean tokens of a prompt and of an answer.
-    ttft, tpot
-        Of serving: most that the time to first token and the time per output token may be, as in "50 ms".
+    ttft, tpot, ttft_p99, tpot_p99
+        Of serving: most that the time to first token and the time per output token may be in the mean, and for 99 %,
+        as in "50 ms".
     number_format
         Of the matmuls: of training bf16 unless given, of serving the narrowest usual one that the chip runs.
     kv_format
@@ -96,9 +101,8 @@ def try_(
         }  # fmt: skip
     else:
         question = f"How fast does {system} serve {model} on {chips} chips ({phase})?"
-        tables = _served(
-            model, system, input, output, ttft, tpot, number_format or served_in(system), kv_format, engine
-        )
+        tables = _served(model, system, (input, output), number_format or served_in(system), kv_format, engine)
+        tables["targets"] = _targets(ttft, tpot, ttft_p99, tpot_p99)
         tables["search"] = search
         if phase == "serving":
             tables["layout"] = {"deployment": ["colocated", "disaggregated"]}
@@ -116,6 +120,8 @@ def size(
     output: str = "1024",
     ttft: str | None = None,
     tpot: str | None = None,
+    ttft_p99: str | None = None,
+    tpot_p99: str | None = None,
     chips: int = 512,
     deployment: Literal["colocated", "disaggregated", "either"] = "either",
     number_format: Annotated[str | None, Parameter(name="--format")] = None,
@@ -135,8 +141,9 @@ def size(
         Requests a second instead, as in "20 requests/s".
     input, output
         Mean tokens of a prompt and of an answer.
-    ttft, tpot
-        Most that the time to first token and the time per output token may be, as in "2 s" and "50 ms".
+    ttft, tpot, ttft_p99, tpot_p99
+        Most that the time to first token and the time per output token may be in the mean, and for 99 %, as in "2 s"
+        and "50 ms".
     chips
         Chip packages at most.
     deployment
@@ -155,7 +162,8 @@ def size(
 
     if (load is None) == (rate is None):
         raise problem("sweep size", "--load, --rate", "needs one of them", None, 'as in --load "5000 tokens/s"')
-    tables = _served(model, system, input, output, ttft, tpot, number_format or served_in(system), kv_format, engine)
+    tables = _served(model, system, (input, output), number_format or served_in(system), kv_format, engine)
+    tables["targets"] = _targets(ttft, tpot, ttft_p99, tpot_p99)
     tables["traffic"] |= {"load": with_unit(load, "token/s"), "rate": with_unit(rate, "request/s")}
     tables["layout"] = {"deployment": ["colocated", "disaggregated"] if deployment == "either" else deployment}
     tables["search"] = {"objective": "chips_used"}
@@ -166,22 +174,26 @@ def size(
 
 
 def _served(
-    model: str, system: str, input_tokens: str, output_tokens: str, ttft: str | None, tpot: str | None,
-    number_format: str, kv_format: str | None, engine: str | None,
-) -> dict[str, Any]:  # fmt: skip
+    model: str, system: str, lengths: tuple[str, str], number_format: str, kv_format: str | None, engine: str | None
+) -> dict[str, Any]:
     """Tables of a study of serving."""
-    from sweep.asking import at_most, with_unit
+    from sweep.asking import with_unit
 
+    asked, answered = (with_unit(length, "token") for length in lengths)
     return {
         "workloads": {"model": model},
         "designs": {"system": system, "engine": engine},
-        "traffic": {
-            "input_tokens": with_unit(input_tokens, "token"),
-            "output_tokens": with_unit(output_tokens, "token"),
-        },
+        "traffic": {"input_tokens": asked, "output_tokens": answered},
         "serving": {"weight_format": number_format, "kv_format": kv_format},
-        "targets": {"ttft": at_most(ttft), "tpot": at_most(tpot)},
     }
+
+
+def _targets(ttft: str | None, tpot: str | None, ttft_p99: str | None, tpot_p99: str | None) -> dict[str, Any]:
+    """The table of targets."""
+    from sweep.asking import at_most
+
+    given = {"ttft": ttft, "tpot": tpot, "ttft_p99": ttft_p99, "tpot_p99": tpot_p99}
+    return {name: at_most(limit) for name, limit in given.items()}
 
 
 def _why(answered: Answered) -> list[str]:
