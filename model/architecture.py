@@ -89,6 +89,7 @@ class Architecture:
     norms_per_layer: int = 2
     sparse: SparseAttention | None = None
     low_rank: LowRankProjections | None = None  # of attention that is not latent; of serving
+    residual_streams: int = 1  # hyper-connections mix so many; of serving
     parallel_blocks: bool = False  # attention and feed-forward beside each other, joined once; of serving
 
     # ------------------------------------------------------------------ layers

@@ -66,7 +66,8 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
         key = _key(by_number[row["case"]])
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
-    _add_equal(study, rows)
+    if study.phase == "training":
+        _add_equal(study, rows)
     return Answer(rows, failed, (*_remarks(study, rows), *_proven(study, cases, outcomes)))
 
 
@@ -103,6 +104,7 @@ def _failure(case: Case, outcome: Mapping[str, Any]) -> Row:
         "design": case.design.label,
         "model": case.model,
         "number_format": case.number_format,
+        "work": case.work.name,
         "chips": case.chips,
         "layouts": outcome["layouts"],
         "broken": outcome["broken"],

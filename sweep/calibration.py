@@ -145,10 +145,15 @@ def _rounded(value: float) -> float:
 
 
 def fit_all() -> dict[Constant, float]:
-    """Every fitted constant."""
+    """Every fitted constant, beside those that are assumed outright."""
+    assumed = {
+        Constant(one.kind, one.entry, one.table, name, *RANGES[name]): value
+        for one in ASSUMED
+        for name, value in one.changed
+    }
     values: dict[Constant, float] = {}
     for fit in FITS:
-        values.update(fitted(fit, values))
+        values.update(fitted(fit, {**assumed, **values}))
     return values
 
 

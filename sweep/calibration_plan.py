@@ -56,7 +56,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "small_latency_s": (0.5e-6, 30e-6), "small_step_s": (1e-8, 2e-6), "small_fraction": (0.1, 1.0),
     "exchange_latency_s": (8e-6, 60e-6), "exchange_step_s": (1e-8, 20e-6), "exchange_row_s": (1e-10, 1e-6),
     "exchange_fraction": (0.05, 1.0), "bulk_latency_s": (1e-6, 200e-6),
-    "bulk_fraction": (0.05, 1.0), "bulk_congestion": (1e-3, 2.0),
+    "bulk_fraction": (0.05, 1.0), "bulk_congestion": (1e-3, 2.0), "exchange_congestion": (1e-3, 2.0),
 }  # fmt: skip
 
 
@@ -160,8 +160,8 @@ FITS: tuple[Fit, ...] = (
     ),
     Fit(
         _constants(
-            "systems", "cloudmatrix-384", "unified-bus", "exchange_step_s", "exchange_row_s", *_LOW_LATENCY,
-            "bulk_congestion", "bulk_fraction",
+            "systems", "cloudmatrix-384", "unified-bus", "exchange_congestion", "exchange_row_s",
+            "exchange_fraction", "bulk_congestion", "bulk_fraction",
         ),
         "ascend_910c_die", _WAYS, f"fit to the dispatch and combine of {_CLOUDMATRIX}, table 7, and of "
         "sgl-project/sgl-kernel-npu at f425bdf",
@@ -191,9 +191,14 @@ _ASCEND = (
 _SAME_KERNELS = "as the H100: kernels of generation are not measured on this chip"
 _TIER = (*_SMALL, *_LOW_LATENCY, *_BULK)
 _NETWORK = (*_LOW_LATENCY, "bulk_fraction")
-_SUPERNODE = ("exchange_step_s", "exchange_row_s", *_LOW_LATENCY, "bulk_congestion", "bulk_fraction")
+_SUPERNODE = ("exchange_congestion", "exchange_row_s", *_LOW_LATENCY, "bulk_congestion", "bulk_fraction")
 
 ASSUMED: tuple[Assumed, ...] = (
+    Assumed(
+        "systems", "cloudmatrix-384", "unified-bus", ("systems", "dgx-h800", "nvlink"),
+        "as DeepEP between nodes of H800: all measured rows are of 128 tokens and do not tell latency from rate",
+        ("exchange_latency_s",), (("exchange_latency_s", 30e-6),),
+    ),
     Assumed(
         "calibrations", "ascend-910c", "decode", ("calibrations", "h100", "decode"),
         "assumption for the 910 family; arXiv:2506.12708 has MLA decode and grouped matmuls only", _DECODE, _ASCEND,

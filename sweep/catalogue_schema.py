@@ -63,6 +63,8 @@ LOWER_IS_BETTER = frozenset(
         *(
             "bulk_latency_s",
             "bulk_congestion",
+            "exchange_congestion",
+            "bulk_congestion",
             "vector_launch_s",
             "communication_slowdown",
             "grouped_overhead_rows",

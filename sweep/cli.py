@@ -28,6 +28,8 @@ COMMANDS = {
         "sweep.commands.plan:plan",
         "What a study would run: axes, legal layouts, what drops the rest, time.",
     ),
+    "try": ("sweep.commands.questions:try_", "One question without a file, and the study that would repeat it."),
+    "size": ("sweep.commands.questions:size", "The smallest cluster that serves a load within latency targets."),
     "explain": (
         "sweep.commands.explain:explain",
         "Take one layout apart: time, memory, energy, what bounds it.",

@@ -190,6 +190,9 @@ SERVING_IDENTITY_MEANINGS = {
     "prefix_hit": "share of the prompt that is found in a cache of earlier requests",
     "acceptance": "probability that a drafted token is accepted, given that those before it were",
     "balance": "how evenly tokens fall on experts",
+    "balance_exponent": "popularity of experts falls as their rank to this power",
+    "attention_core": "number format of attention itself",
+    "variation": "coefficient of variation of the lengths",
     "load_tokens_per_s": "tokens per second that are asked for; 0: as many as the chips can do",
 } | {f"target_{name}": f"target of {name}; 0: none" for name in TARGETS}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from model.units import show
 from model.workload import Training
 from sweep import catalogue
 from sweep.errors import InputError, Problem, nearest
+
+if TYPE_CHECKING:
+    from sweep.serving_explanation import ServedExplanation
 
 _LONG = {short: long for long, short in SHORT.items()}
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
@@ -232,7 +235,7 @@ def explanation_of(
     return Explanation(machine, software, training, layout, chips, cost, bound, rumours)
 
 
-def explain_row(reference: str) -> Explanation:
+def explain_row(reference: str) -> Explanation | ServedExplanation:
     """Explain a row of a run, given as RUN#ROW, with the catalogue that the run kept and what its study changed.
 
     Raises InputError where the run or the row does not exist.
@@ -246,7 +249,11 @@ def explain_row(reference: str) -> Explanation:
     run = find_run(place(folder))
     found = read_row(run, int(row))
     with kept_catalogue(run) as kept:
-        return _explained(found, kept)
+        if "phase" not in found:
+            return _explained(found, kept)
+        from sweep.serving_explanation import explain_served
+
+        return explain_served(found, kept)
 
 
 def _explained(found: dict[str, Any], kept: Path) -> Explanation:

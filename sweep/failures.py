@@ -133,7 +133,7 @@ def failed_case(case: Case, first: int, last: int, raised: Raised, folder: Place
         "model": case.model,
         "number_format": case.number_format,
         "chips": case.chips,
-        "work": str(case.work),
+        "work": case.work.name,
         "corner": case.corner,
         "method": case.method,
         "trial": case.trial,
@@ -141,7 +141,8 @@ def failed_case(case: Case, first: int, last: int, raised: Raised, folder: Place
         "reason": raised.sentence(),
     }
     name = f"case-{case.index:06d}" + (f"-{first:010d}" if first >= 0 else "") + ".txt"
-    inputs = "".join(f"{key}: {value}\n" for key, value in told.items()) + f"changes: {dict(case.design.changes)}\n"
+    inputs = "".join(f"{key}: {value}\n" for key, value in told.items())
+    inputs += f"{case.work}\nchanges: {dict(case.design.changes)}\n"
     (folder / FOLDER).mkdir()
     (folder / FOLDER / name).write_text(f"{inputs}\n{raised.trace or raised.message}\n")
     return told | {"file": f"{FOLDER}/{name}"}

@@ -76,9 +76,11 @@ def sent(system: System, bytes_: Any, stride: Any) -> Any:
     return transfer(system, bytes_, stride, np.full(np.shape(stride), 2)).seconds
 
 
-def exchange(system: System, kernel: str, limit: float, tokens: Any, ranks: Any, per_token: Any, row_bytes: Any) -> Any:
+def exchange(
+    system: System, kernel: str, tokens: Any, ranks: Any, per_token: Any, row_bytes: Any, **limit: float
+) -> Any:
     """One way of dispatch or combine."""
-    return _EXCHANGES[kernel](system, tokens, per_token, row_bytes, ranks, node_limit=limit).seconds
+    return _EXCHANGES[kernel](system, tokens, per_token, row_bytes, ranks, **limit).seconds
 
 
 def plain_matmul(system: System, number_format: str, m: Any, n: Any, k: Any) -> Any:

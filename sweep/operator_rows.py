@@ -114,7 +114,9 @@ def _exchange_operation(
         "tokens": params["tokens_per_rank"], "ranks": ranks, "per_token": params["topk"],
         "row_bytes": element * float(params["hidden"]),
     }  # fmt: skip
-    fixed = {"kernel": kernel, "limit": float(params.get("groups") or np.inf)}
+    fixed: dict[str, Any] = {"kernel": kernel}
+    if kernel != "low-latency" and params.get("groups"):
+        fixed["node_limit"] = float(params["groups"])
     name, rest = f"{way}, {kernel}", {"domain": _used(row, ranks), "assumed": assumed, "quantity": f"{way}_s"}
     return _operation(row, name, seconds, forms.exchange, arguments, fixed=fixed, **rest)
 

@@ -16,6 +16,7 @@ from sweep.study import Study
 _START_S = 5.0  # Ray and the first task of each worker
 _CASE_S = 0.05  # of a case, however small
 _SAMPLE = 1 << 18  # layouts
+_SAMPLE_SERVED = 1 << 10  # instances, each solved for its batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +130,10 @@ def _seconds(question: Question, spaces: Sequence[Planned], largest: Case | None
     if largest.method == "optuna":
         return _START_S + 0.02 * question.search.trials * cases / workers
     known = known_case(question, largest)
-    if question.phase != "training" or prunes_well(question.search):
+    if question.phase == "training" and prunes_well(question.search):
         work = _timed(known, known.space.count) * cases  # the largest stands for all
     else:
-        sample = min(_SAMPLE, known.space.count)
+        sample = min(_SAMPLE if question.phase == "training" else _SAMPLE_SERVED, known.space.count)
         _timed(known, sample)  # once to warm up
         work = _timed(known, sample) / sample * sum(one.layouts * one.times for one in spaces)
     return _START_S + (work + _CASE_S * cases) / workers

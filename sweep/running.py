@@ -16,7 +16,7 @@ from typing import Any
 
 import model
 import sweep
-from sweep import catalogue, store
+from sweep import catalogue, serving_answer, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import Pool, pool
@@ -199,7 +199,8 @@ def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     fresh = not store.is_finished(path)
     failed, untried = _compute(run)
     found = _read_back(run)
-    lines = () if run.study.outer else tuple(headlines(run.study, found.rows))
+    told = headlines if run.study.phase == "training" else serving_answer.headlines
+    lines = () if run.study.outer else tuple(told(run.study, found.rows))
     return Finished(path, store.digest(path), found, lines, notes, fresh, failed, untried)
 
 

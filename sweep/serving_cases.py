@@ -135,7 +135,7 @@ def _completed(model: Architecture) -> Architecture:
     for name in catalogue.names("models"):
         known = catalogue.architecture(name)
         if _outline(known) == _outline(model) and (known.low_rank or known.sparse) and known.latent == model.latent:
-            return replace(model, low_rank=known.low_rank, sparse=known.sparse)
+            return replace(model, low_rank=known.low_rank, sparse=known.sparse, residual_streams=known.residual_streams)
     return model
 
 
@@ -438,12 +438,15 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
         model, requests, formats.weights, formats.experts, formats.projections, formats.attention_core,
         formats.kv_bytes, accepted, _balance(case, model, max(one.expert for one in layouts), rules),
     )  # fmt: skip
+    # an engine that can overlap two micro-batches does so where it pays
+    halves = np.array([1, 2] if features.get("dual_micro_batch_overlap") else [1])
+    tried = [one for one in layouts for _ in halves]
     instance = Instance(
-        tensor_parallel=np.array([one.tensor for one in layouts]),
-        pipeline_parallel=np.array([one.pipeline for one in layouts]),
-        data_parallel=np.array([one.data for one in layouts]),
-        expert_parallel=np.array([one.expert for one in layouts]),
-        micro_batches=2 if features.get("dual_micro_batch_overlap") else 1,
+        tensor_parallel=np.array([one.tensor for one in tried]),
+        pipeline_parallel=np.array([one.pipeline for one in tried]),
+        data_parallel=np.array([one.data for one in tried]),
+        expert_parallel=np.array([one.expert for one in tried]),
+        micro_batches=np.tile(halves, len(layouts)),
         draft_tokens=drafts if way != "prefill" else 0,
         batch=1.0 if batch is None else batch,
         chunk=chunk,

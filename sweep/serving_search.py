@@ -26,6 +26,7 @@ BLOCK = 1 << 12  # points evaluated at once
 BY_DECODE = "bound of decoding alone"
 _SLACK = 1.1  # of that bound: a batch between two solved ones may fill its tiles better
 _FOLLOW_DECODE = ("tokens_per_s", "tokens_per_s_per_chip", "requests_per_s")
+_FOLLOW_LOAD = ("chips_used",)  # the same, where the instances are as many as a load needs
 COLOCATED, DISAGGREGATED = 0, 1
 
 
@@ -179,20 +180,22 @@ def _looked_at(
     space = one.space
     numbers = np.arange(first, min(last, space.colocated))
     tally.layouts += len(numbers)
+    if last > space.colocated and one.pairs is not None:
+        sides = one.pairs.prefill.space.count + one.pairs.decode.space.count
+        tally.layouts, tally.evaluated = tally.layouts + sides, tally.evaluated + sides
+        for places, found in pairs.candidates(one.pairs):
+            tally.layouts += len(places)
+            yield space.colocated + places, found
     if _bounded(one):
         yield from _best_first(one, numbers, leaders, tally)
     else:
         yield from evaluated(one, numbers)
-    if last > space.colocated and one.pairs is not None:
-        tally.layouts += one.pairs.prefill.space.count + one.pairs.decode.space.count
-        for places, found in pairs.candidates(one.pairs):
-            yield space.colocated + places, found
 
 
 def _bounded(one: ServingCase) -> bool:
     """Whether decoding alone bounds the objective, and the batch is solved."""
     search, known = one.question.search, one.known
-    follows = search.objective in _FOLLOW_DECODE and known.work.load is None
+    follows = search.objective in (_FOLLOW_DECODE if known.work.load is None else _FOLLOW_LOAD)
     return bool(
         search.prune and search.rows in ("best", "top") and follows and known.phase == "serving"
         and not known.space.batches
@@ -208,7 +211,8 @@ def _best_first(one: ServingCase, numbers: Array, leaders: Leaders, tally: Tally
     bounds = np.full(len(numbers), np.inf)
     for some in _blocks(known, numbers):
         found = served(alone, some)
-        bounds[some - numbers[0]] = quantity.sign * np.asarray(quantity.read(found)) * _SLACK
+        best = np.asarray(quantity.read(found))
+        bounds[some - numbers[0]] = -best * _SLACK if quantity.better == "more" else np.floor(best / _SLACK)
     order = np.argsort(bounds, kind="stable")
     size, start = 64, 0
     while start < len(order):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import units
+from sweep import serving_answer
 from sweep.answer import Row, layout_text
 from sweep.designs import dimension_of
 
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
-    """One table a model and number format: designs by size."""
+    """One table a model and number format, or a model and target that it is served at: designs by size."""
+    if "phase" in rows[0]:
+        yield from serving_answer.answer_table(rows, wide)
+        return
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["model"], row["number_format"]), []).append(row)

@@ -178,6 +178,9 @@ class ServingWork:
             "prefix_hit": self.requests.prefix_hit,
             "acceptance": self.acceptance,
             "balance": self.balance.kind,
+            "balance_exponent": self.balance.exponent,
+            "attention_core": self.attention_core,
+            "variation": self.requests.variation,
             "load_tokens_per_s": self.load or 0.0,
             **{f"target_{name}": targets.get(name, 0.0) for name in TARGETS},
         }

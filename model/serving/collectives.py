@@ -12,8 +12,8 @@ Dispatch and combine send T tokens to k experts each, r bytes a row, among e ran
 tier. The *low-latency* kernel sends a copy for each expert; the *bulk* kernel one for each rank inside a domain and
 one for each domain (dispatch.py):
 
-.. math:: t_{ll} = \alpha + \alpha' \log_2 e + T k \max_j s_j \max(\rho_j, r / (b_j f_j)), \qquad
-    t_{bulk} = \beta + T r \max_j (n_j / (b_j g_j))
+.. math:: t_{ll} = \alpha + \alpha' \log_2 e + T k \max_j s_j \max(\rho_j, r / (b_j f_j)) (1 + c_j \log_2 e_j), \qquad
+    t_{bulk} = \beta + T r \max_j (n_j / (b_j g_j)) (1 + c'_j \log_2 e_j)
 
 with s_j the share of the copies that crosses tier j, :math:`\rho` the least time of a row and n_j the distinct ranks
 or domains that a token reaches. The faster of the two runs.
@@ -171,9 +171,10 @@ def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any
         share = (members - previous) / group.size
         fraction = tier.exchange_fraction or _EXCHANGE_FRACTION
         seconds = _sent_seconds(tier, rows * share * row_bytes, members, j == 0, fraction)
-        slowest = np.maximum(slowest, np.maximum(seconds, rows * share * tier.exchange_row_s))
-        own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
         doublings = np.log2(np.maximum(members / np.maximum(previous, 1.0), 1.0))
+        seconds = np.maximum(seconds, rows * share * tier.exchange_row_s) * (1.0 + tier.exchange_congestion * doublings)
+        slowest = np.maximum(slowest, seconds)
+        own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
         latency = latency + np.where(members > previous, own + tier.exchange_step_s * doublings, 0.0)
         previous = members
     return latency + slowest

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from model.architecture import Architecture, Experts, LatentAttention
+from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from model.attention import fused_attention
 from model.chip import FORMATS, Chip
 from model.collective import transfer
@@ -32,6 +32,9 @@ from model.serving.workload import Serving
 from model.system import System
 from model.vector import vector
 from model.work import NOTHING, SILENCE, Traffic, Work
+
+_POOL_KERNELS = 3  # softmax of the weights, weighted sum, norm and writing
+_INDEX_KERNELS = 4  # rotation, scaling to 8 bits, writing the key, choice of the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class _Rank:
     chip: Chip
     stack: ServingStack
     serving: Serving
+    vector_passes: Any  # of element-wise kernels, by what the pass holds
 
     def linear(self, number_format: str, rows: Any, *shapes: tuple[Any, Any]) -> Work:
         """Linear layers of `rows` tokens: (outputs, inputs) each, with the quantisation of their inputs."""
@@ -150,8 +154,7 @@ class _Rank:
 
     def vector(self, moved_bytes: Any, launches: float) -> Work:
         """Element-wise kernels."""
-        passes = self.stack.vector_passes
-        return vector(self.chip, moved_bytes * passes, launches * passes)
+        return vector(self.chip, moved_bytes * self.vector_passes, launches * self.vector_passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +344,10 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         cache = 2.0 * key_heads * model.head_size
         linear = _projections(rank, model, share, packed)
     own = np.where(stack.sequence_parallel & (share.decoding <= 0), 1.0 / share.tensor, 1.0)
-    work = rank.vector(4.0 * tokens * packed, 1)
+    work = rank.vector(4.0 * tokens * packed, 1) + _streams(rank, tokens * own)
+    if model.sparse is not None:
+        projected, prepared = _index_projections(rank, model, model.sparse, tokens)
+        linear, work = linear + projected, work + prepared
     if not model.parallel_blocks:  # else the norm and the sum over ranks are those of the feed-forward
         work = work + rank.vector(6.0 * tokens * model.hidden * own, 1)
     prompts, decoding = share.prompt_tokens > 0, share.decoding > 0
@@ -365,6 +371,28 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         tensor=_when(divided, lambda: _joined(system, rank, share, share.tensor), SILENCE),
         context=_when(prompts & split, keys, SILENCE) + _when(decoding & split, partial, SILENCE),
     )
+
+
+def _index_projections(rank: _Rank, model: Architecture, sparse: SparseAttention, tokens: Any) -> tuple[Work, Work]:
+    """Queries, key and weights of the indexer, on every rank whole; their rotation, scaling and the choice of keys."""
+    low = model.latent.query_rank if model.latent else model.low_rank.query_rank if model.low_rank else 0
+    shapes = ((sparse.index_heads * sparse.index_head, low or model.hidden),
+              (sparse.index_head + sparse.index_heads, model.hidden))  # fmt: skip
+    linear = rank.linear(rank.serving.projections_in, tokens, *shapes)
+    prepared = rank.vector(8.0 * tokens * (sparse.index_heads + 1) * sparse.index_head, _INDEX_KERNELS)
+    linear, prepared = linear.times(sparse.picking), prepared.times(sparse.picking)
+    if sparse.compression > 1:  # entries are weighted sums of tokens: values and weights of two overlapping windows
+        entries = rank.linear(rank.serving.projections_in, tokens, (4.0 * model.head_size, model.hidden))
+        linear, prepared = linear + entries, prepared + rank.vector(16.0 * tokens * model.head_size, _POOL_KERNELS)
+    return linear, prepared
+
+
+def _streams(rank: _Rank, tokens: Any) -> Work:
+    """Mixing of several residual streams before and after half a layer (hyper-connections, arXiv:2409.19606)."""
+    streams = rank.serving.architecture.residual_streams
+    if streams == 1:
+        return NOTHING
+    return rank.vector(4.0 * streams * tokens * rank.serving.architecture.hidden, 2)
 
 
 def _joined(system: System, rank: _Rank, share: _Share, group: Any) -> Traffic:
@@ -402,7 +430,7 @@ def _dense_half(system: System, rank: _Rank, share: _Share) -> _Layer:
     model = rank.serving.architecture
     width = model.feed_forward / share.tensor
     linear, activation = _wide(rank, rank.serving.weight_format, share.tokens, width)
-    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1) + _streams(rank, share.tokens)
     joined = _when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE)
     return _Layer(linear=linear, vector=norm + activation, tensor=joined)
 
@@ -456,7 +484,7 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     exchange = _when(~alone, lambda: _exchanged(system, rank, copies, instance, share, own, load), SILENCE)
     hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
     permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
-    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1) + _streams(rank, share.tokens)
     return _Layer(
         experts=routed + router + Work(shared.seconds - hidden, shared.matrix_joules, shared.hbm_bytes),
         vector=norm + activation + permuted,
@@ -495,7 +523,7 @@ def _head(system: System, rank: _Rank, share: _Share, instance: Instance, sequen
     rows = sequences * ranks / share.tensor
     linear = matmul(rank.chip, "bf16", rows, model.vocabulary / ranks, model.hidden)
     moved = rank.vector(6.0 * rows * model.vocabulary / ranks, 2)
-    logits = all_gather(system, 2.0 * rows * model.vocabulary, ranks, 1, share.ranks)
+    logits = all_gather(system, 2.0 * sequences * model.vocabulary, ranks, 1, share.ranks)  # of its own tokens
     return _Layer(linear=linear, vector=moved, tensor=logits)
 
 
@@ -532,7 +560,9 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
 
     Raises KeyError where the chip does not run a number format that is asked for (see Chip.supports).
     """
-    rank, share = _Rank(system.chip, stack, serving), _share(instance, batch)
+    share = _share(instance, batch)
+    fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
+    rank = _Rank(system.chip, stack, serving, fused)
     model = serving.architecture
     halves, slow = share.halves, stack.compute_slowdown
     one, layers, mixtures = _layers(system, rank, instance, share)
@@ -559,7 +589,9 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
             exchange=exposed,
             transfer=(stages - 1.0) * boundary.seconds * stack.pipeline_exposed,
             host=np.maximum(gaps, floor - busy),
-            fixed=stack.step_s + stack.sequence_s * np.asarray(batch.sequences, float),
+            fixed=stack.step_s
+            + stack.draft_s * np.where(share.sequences > 0, share.queries - 1.0, 0.0)
+            + stack.sequence_s * np.asarray(batch.sequences, float),
         ),
         matrix_joules=whole.works.matrix_joules * ranks,
         hbm_bytes=whole.works.hbm_bytes * ranks,

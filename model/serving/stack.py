@@ -22,13 +22,15 @@ class ServingStack:
     prefill_attention_speed: float = 1.0  # of attention of prompts
     decode_attention_speed: float = 1.0  # of attention over a cache
     repeated_reads: float = 0.0  # of a key head by the query heads that share it: 0 read once, 1 each for itself
-    vector_passes: float = 1.0  # element-wise kernels and their traffic, over those of the usual fusions
+    vector_passes: float = 1.0  # of decoding: element-wise kernels and traffic, over those of the usual fusions
+    prefill_vector_passes: float = 1.0  # the same in passes with prompts
     compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
     # host and launch
     layer_s: float = 0.0  # of a layer and pass: small kernels and gaps that no shape explains
     moe_layer_s: float = 0.0  # the same, on top, for routing and permutes of a mixture layer
     prefill_layer_s: float = 0.0  # least time of a layer of a pass with prompts: the host launches kernels one by one
     step_s: float = 1e-3  # of a pass: scheduling, sampling, output
+    draft_s: float = 0.0  # of a pass, for each drafted token: a launch of the draft model, its sampling
     sequence_s: float = 0.0  # of a pass, for each sequence of the instance
     request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
     # communication

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from sweep.explanation import Explanation
+    from sweep.serving_explanation import ServedExplanation
 
 
 def explain(
@@ -51,7 +52,7 @@ def explain(
     from sweep.explanation import explain_layout, explain_row
 
     if row is not None:
-        explanation = explain_row(row)
+        explanation: Explanation | ServedExplanation = explain_row(row)
     else:
         explanation = explain_layout(
             model=model, system=system, chips=chips, layout=layout, batch=batch, sequence=sequence,
@@ -63,7 +64,7 @@ def explain(
     _show(explanation)
 
 
-def _show(explanation: Explanation) -> None:
+def _show(explanation: Explanation | ServedExplanation) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)

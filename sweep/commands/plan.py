@@ -11,9 +11,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from model.layout import SCHEDULES, SHORT
+from model.serving.instance import SHORT as OF_INSTANCES
 from sweep.planning import Plan, plan_study
 from sweep.progress import clock
 from sweep.study import Study, load
+
+_NAMES = {**OF_INSTANCES, **SHORT}
 
 
 def plan(
@@ -51,7 +54,7 @@ def _lines(study: Study, found: Plan) -> list[str]:
     ]
     lines += [f"  {count:>16,}  {rule}" for rule, count in found.dropped.items()]
     lines += ["", "Values that occur in legal layouts:"]
-    lines += [f"  {SHORT[name]:<9} {_values(name, values)}" for name, values in found.axes.items()]
+    lines += [f"  {_NAMES.get(name, name):<9} {_values(name, values)}" for name, values in found.axes.items()]
     lines += ["", f"  {'design':<24} {'model':<20} {'chips':>7} {'ranks':>7} {'layouts':>12}  searched"]
     lines += [
         f"  {one.design:<24} {one.model:<20} {one.chips:>7,} {one.ranks:>7,} {one.layouts:>12,}  {one.times} x"

@@ -127,6 +127,7 @@ def _failures(finished: Finished) -> str:
 
 
 def _what(row: Mapping[str, Any]) -> str:
-    named = [str(row[name]) for name in ("design", "model", "number_format") if name in row]
+    names = ("design", "work") if "work" in row and "reason" in row else ("design", "model", "number_format")
+    named = [str(row[name]) for name in names if name in row]
     size = [f"{row['chips']} chips"] if "chips" in row else [f"case {row.get('case')}"]
     return ", ".join([*named, *size])

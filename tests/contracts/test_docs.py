@@ -20,7 +20,14 @@ from typing import Any
 
 import pytest
 
-from model.chip import FORMATS, AttentionCalibration, Calibration, MatmulCalibration, MemoryCalibration
+from model.chip import (
+    FORMATS,
+    AttentionCalibration,
+    Calibration,
+    DecodeCalibration,
+    MatmulCalibration,
+    MemoryCalibration,
+)
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
 from model.serving.stack import ServingStack
@@ -50,6 +57,7 @@ TABLES = {
     "outer": study_schema.OuterTable,
 }
 PROSE_WIDTH = 120
+CALIBRATED = ("matmul", "attention", "memory", "decode")  # records of their own inside of a calibration
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -220,7 +228,8 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
     [
         ("cost-model.md", [f.name for r in (MatmulCalibration, AttentionCalibration) for f in fields(r)]),
         ("cost-model.md", [f.name for f in fields(MemoryCalibration)]),
-        ("cost-model.md", [f.name for f in fields(Calibration) if f.name not in ("matmul", "attention", "memory")]),
+        ("cost-model.md", [f.name for f in fields(Calibration) if f.name not in CALIBRATED]),
+        ("operators.md", [f.name for f in fields(DecodeCalibration)]),
         ("cost-model.md", [f.name for r in (TimeParts, MemoryParts, EnergyParts) for f in fields(r)]),
         ("cost-model.md", SCHEDULES),
         ("cost-model.md", RECOMPUTE_MODULES),

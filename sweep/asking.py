@@ -1,0 +1,113 @@
+"""A question without a study file: its TOML, and its answer in this process, without a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweep import catalogue, serving_answer
+from sweep.answer import Answer, answer, headlines
+from sweep.blocks import keep_freed_memory, summary
+from sweep.cases import Question, cases
+from sweep.errors import InputError, Problem
+from sweep.kinds import known_case
+from sweep.study import Study, parse
+
+Value = str | int | float | bool | Sequence["Value"]
+# First choice of a chip: the narrowest format that its engines serve in without loss that matters.
+_SERVED_IN = ("fp8", "int8", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question, and what came of it."""
+
+    study: Study
+    answer: Answer
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """The answer in a line or two."""
+        told = headlines if self.study.phase == "training" else serving_answer.headlines
+        return told(self.study, self.answer.rows)
+
+
+def toml(tables: Mapping[str, Mapping[str, Value | None]], top: Mapping[str, Value | None]) -> str:
+    """A study file; what is None is left out, and tables without keys too."""
+    lines = _keys(top)
+    for name, keys in tables.items():
+        own = _keys(keys)
+        if own:
+            lines += ["", f"[[{name}]]" if name in ("workloads", "designs") else f"[{name}]", *own]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(keys: Mapping[str, Value | None]) -> list[str]:
+    return [f"{name} = {_text(value)}" for name, value in keys.items() if value is not None]
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "[" + ", ".join(_text(one) for one in value) + "]"
+
+
+def with_unit(value: str | None, unit: str) -> str | None:
+    """A value of the command line with its unit; a bare number is in `unit`."""
+    if value is None:
+        return None
+    text = value.strip()
+    return f"{text} {unit}" if text.replace(".", "", 1).replace("_", "").isdigit() else text
+
+
+def at_most(limit: str | None) -> str | None:
+    """A target of the command line as a bound."""
+    return None if limit is None else limit if limit.lstrip().startswith("<=") else f"<= {limit.strip()}"
+
+
+def served_in(system: str | None) -> str:
+    """The number format that a machine serves in where nothing else is said."""
+    if system is None or system not in catalogue.names("systems"):
+        return _SERVED_IN[-1]  # the unknown name is told with all other problems
+    chip = catalogue.system(system).chip
+    return next(name for name in _SERVED_IN if chip.supports(name))
+
+
+def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
+    """Answer a question of the command line, given as a study.
+
+    Parameters
+    ----------
+    text
+        The study file.
+    shown
+        The command, in messages.
+    options
+        Key of the study -> option that it came from.
+
+    Raises
+    ------
+    InputError
+        With every problem, by the options.
+    """
+    try:
+        study = parse(text, shown, shown.rpartition(" ")[2])
+    except InputError as failure:
+        told = [Problem(one.file, options.get(one.key, one.key), one.rule, one.value, one.remedy)
+                for one in failure.problems]  # fmt: skip
+        raise InputError(told) from None
+    keep_freed_memory()
+    question = Question(study.axes, study.search, study.constraints, study.seed, phase=study.phase)
+    listed, notes = cases(study)
+    outcomes: dict[int, dict[str, Any]] = {}
+    for case in listed:
+        known = known_case(question, case)
+        found, tally = known.search(0, known.space.count)
+        outcomes[case.index] = summary(question, case, found, tally)
+    return Answered(study, answer(study, listed, outcomes), notes)

@@ -1,0 +1,130 @@
+"""The answer of a study of serving in words: rates at each target, and the instances that reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from model import units
+from sweep.columns import QUANTITIES, SETS
+from sweep.study import Study
+from sweep.work import TARGETS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Mapping[str, Any]
+_DEGREES = ("tp", "cp", "pp", "dp", "ep", "etp")
+
+
+def title_of(row: Row) -> str:
+    """The model, the phase and the targets: rows of equal titles are compared."""
+    lengths = f"{row['input_tokens']:,.0f} in, {row['output_tokens']:,.0f} out"
+    return ", ".join([row["model"], row["phase"], lengths, *targets_of(row)])
+
+
+def targets_of(row: Row) -> list[str]:
+    """Targets of a row, as in "TPOT 50 ms"."""
+    limits = {name: row[f"target_{name}"] for name in TARGETS if row[f"target_{name}"]}
+    load = [f"load {units.show(row['load_tokens_per_s'], 'token/s')}"] if row["load_tokens_per_s"] else []
+    return [f"{latency_name(name)} {units.show(limit, 's')}" for name, limit in limits.items()] + load
+
+
+def latency_name(quantity: str) -> str:
+    """A latency as people write it: "TTFT p99" of "ttft_p99_s"."""
+    head, _, tail = quantity.removesuffix("_s").partition("_")
+    return f"{head.upper()} {tail}".strip()
+
+
+def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by their titles."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(title_of(row), []).append(row)
+    return groups
+
+
+def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
+    """The answer in a line for each model and target: designs at their largest size, the best first."""
+    quantity = QUANTITIES[study.search.objective]
+    lines = []
+    for title, group in grouped(rows).items():
+        largest: dict[tuple[str, str], Row] = {}
+        for row in sorted(group, key=lambda row: row["chips"]):
+            largest[row["design"], row["number_format"]] = row
+        base = next((row for (label, _), row in largest.items() if label == study.reference), None)
+        texts = []
+        for row in sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name]):
+            ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
+            rumour = ", rumour" if row["scenario"] else ""
+            value = units.show(row[quantity.name], quantity.dimension.unit)
+            texts.append(f"{row['design']} {row['number_format']} {value}{ratio}{rumour}")
+        lines.append(f"{title}; {quantity.name}: {'; '.join(texts)}")
+    return lines
+
+
+def instance_text(row: Row, head: str = "") -> str:
+    """One kind of instance of a row: how many, its degrees that are not 1, and its batch."""
+    degrees = [f"{name}{row[head + name]}" for name in _DEGREES if row[head + name] != 1]
+    if row[f"{head}redundant"]:
+        degrees.append(f"+{row[f'{head}redundant']}")
+    if row[f"{head}micro_batches"] > 1:
+        degrees.append(f"{row[f'{head}micro_batches']} micro-batches")
+    if not head and row["mtp"]:
+        degrees.append(f"mtp{row['mtp']}")
+    return " ".join([f"{row[f'{head}instances']:,} x", *(degrees or ["1 rank"]), f"batch {row[f'{head}batch']:,}"])
+
+
+def layout_text(row: Row) -> str:
+    """The instances of a row in one line."""
+    if row["deployment"] != "disaggregated":
+        return instance_text(row)
+    return f"prefill {instance_text(row, 'prefill_')}; decode {instance_text(row)}"
+
+
+def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
+    """One table a model and target: designs by size."""
+    for title, group in grouped(rows).items():
+        yield _table(title, group, wide)
+
+
+def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    known = SETS[rows[0]["phase"]].quantities
+    latencies = [name for name in TARGETS if name in known and (wide or "p99" not in name)]
+    loaded = any(row["load_tokens_per_s"] for row in rows)
+    bands = any("tokens_per_s_low" in row for row in rows)
+    headings = ["design", "format", "chips", *(["used"] if loaded else []), "tokens/s", "a chip"]
+    headings += ["low to high"] if bands else []
+    headings += [latency_name(name) for name in latencies] + ["power", "J/token"]
+    headings += ["largest part", "HBM", "row"] if wide else []
+    for name in headings:
+        table.add_column(
+            name, justify="left" if name in ("design", "format", "largest part") else "right", no_wrap=True
+        )
+    table.add_column("layout", no_wrap=True)
+    previous = None
+    for row in rows:
+        label = f"{row['design']} (rumour)" if row["scenario"] else str(row["design"])
+        cells = [label if label != previous else "", str(row["number_format"]), f"{row['chips']:,}"]
+        cells += [f"{row['chips_used']:,.0f}"] if loaded else []
+        cells += [units.show(row["tokens_per_s"], "token/s"), f"{row['tokens_per_s_per_chip']:,.0f}"]
+        cells += [_band(row)] if bands else []
+        cells += [units.show(row[name], "s") for name in latencies]
+        cells += [units.show(row["power_w"], "W"), f"{row['energy_per_token_j']:.3g}"]
+        cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
+        if label != previous and previous is not None:
+            table.add_section()
+        previous = label
+        table.add_row(*cells, layout_text(row))
+    return table
+
+
+def _band(row: Row) -> str:
+    if "tokens_per_s_low" not in row:
+        return ""
+    ends = (row["tokens_per_s_low"], row["tokens_per_s_high"])
+    return " to ".join("none" if end is None else units.show(end, "token/s").removesuffix("token/s") for end in ends)
