@@ -18,7 +18,7 @@ import numpy as np
 
 from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from model.attention import fused_attention
-from model.chip import FORMATS, Chip
+from model.chip import FORMATS, Chip, as_served
 from model.collective import transfer
 from model.cost import Parts
 from model.matmul import matmul
@@ -566,7 +566,7 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
     """
     share = _share(instance, batch)
     fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
-    rank = _Rank(system.chip, stack, serving, fused)
+    rank = _Rank(as_served(system.chip), stack, serving, fused)
     model = serving.architecture
     halves = share.halves
     one, layers, mixtures = _layers(system, rank, instance, share)
