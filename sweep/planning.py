@@ -16,7 +16,7 @@ from sweep.study import Study
 _START_S = 5.0  # Ray and the first task of each worker
 _CASE_S = 0.05  # of a case, however small
 _SAMPLE = 1 << 18  # layouts
-_SAMPLE_SERVED = 1 << 10  # instances, each solved for its batch
+_SAMPLE_SERVED = 1 << 9  # instances, each solved for its batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def most_in_flight(known: ServedRecords, instance: Instance, redundant: Array) -
 def best_batch(known: ServedRecords, instance: Instance, redundant: Array) -> Array:
     """The batch of the most tokens/s within memory, engine and targets: the largest, or one below that fills tiles.
 
-    0 where not one request fits.
+    With prompts in the same pass tiles are full anyway. 0 where not one request fits.
     """
     most = most_in_flight(known, instance, redundant)
     best = np.zeros(len(most), np.int64)
@@ -144,7 +144,7 @@ def best_batch(known: ServedRecords, instance: Instance, redundant: Array) -> Ar
         return best
     some, copies = instance.take(alive), redundant[alive]
     found = largest(lambda at, batch: _excess(known, some.take(at), copies[at], batch), most[alive].astype(np.int64))
-    best[alive] = _filled(known, some, copies, found)
+    best[alive] = found if known.phase == "serving" else _filled(known, some, copies, found)
     return best
 
 

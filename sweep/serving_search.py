@@ -23,6 +23,8 @@ from sweep.search import Tally
 from sweep.served import Served, ServedRecords, constraints_of, served, served_records
 
 BLOCK = 1 << 12  # points evaluated at once
+_MIXED_BLOCK = 1 << 14  # of instances that take prompts in: a call costs as much as some thousand of them
+_FIRST = 1 << 10  # of them looked at first
 BY_DECODE = "bound of decoding alone"
 _SLACK = 1.1  # of that bound: a batch between two solved ones may fill its tiles better
 _FOLLOW_DECODE = ("tokens_per_s", "tokens_per_s_per_chip", "requests_per_s")
@@ -169,8 +171,9 @@ def _blocks(known: ServedRecords, numbers: Array) -> Iterator[Array]:
     copies = known.space.rows["redundant"][numbers // max(1, len(known.space.batches))]
     for value in np.unique(copies):
         own = numbers[copies == value]
-        for start in range(0, len(own), BLOCK):
-            yield own[start : start + BLOCK]
+        block = _MIXED_BLOCK if known.phase == "serving" else BLOCK
+        for start in range(0, len(own), block):
+            yield own[start : start + block]
 
 
 def _looked_at(
@@ -214,7 +217,7 @@ def _best_first(one: ServingCase, numbers: Array, leaders: Leaders, tally: Tally
         best = np.asarray(quantity.read(found))
         bounds[some - numbers[0]] = -best * _SLACK if quantity.better == "more" else np.floor(best / _SLACK)
     order = np.argsort(bounds, kind="stable")
-    size, start = 64, 0
+    size, start = _FIRST, 0
     while start < len(order):
         part = order[start : start + size]
         if bounds[part[0]] > leaders.limit:
@@ -223,7 +226,7 @@ def _best_first(one: ServingCase, numbers: Array, leaders: Leaders, tally: Tally
             return
         for some in _blocks(known, numbers[np.sort(part)]):
             yield some, served(known, some)
-        start, size = start + size, min(2 * size, BLOCK)
+        start, size = start + size, min(4 * size, _MIXED_BLOCK)
 
 
 def _excesses(one: ServingCase, found: Served) -> dict[str, Array]:

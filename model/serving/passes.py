@@ -18,7 +18,7 @@ import numpy as np
 
 from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from model.attention import fused_attention
-from model.chip import FORMATS, Chip
+from model.chip import FORMATS, Chip, as_served
 from model.collective import transfer
 from model.cost import Parts
 from model.matmul import matmul
@@ -33,6 +33,7 @@ from model.system import System
 from model.vector import vector
 from model.work import NOTHING, SILENCE, Traffic, Work
 
+_NARROW_BYTES = 1.5  # of a cached element: below, the cache holds 8 bits
 _POOL_KERNELS = 3  # softmax of the weights, weighted sum, norm and writing
 _INDEX_KERNELS = 4  # rotation, scaling to 8 bits, writing the key, choice of the best
 
@@ -227,6 +228,9 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
     """Attention of the decoding sequences over their caches."""
     serving, model, chip = rank.serving, rank.serving.architecture, rank.chip
     heads = model.heads / share.tensor
+    core = serving.attention_core
+    if rank.stack.narrow_attention and serving.kv_bytes < _NARROW_BYTES and chip.supports("fp8"):
+        core = "fp8"
     done = NOTHING
     for part, span in _spans(model, share.keys):
         if not part:
@@ -241,7 +245,7 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
                 heads,
                 model.latent,
                 serving.kv_bytes,
-                serving.attention_core,
+                core,
             )
         else:
             held = np.maximum(model.key_value_heads / share.tensor, 1.0)
@@ -255,7 +259,7 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
                 key_heads,
                 model.head_size,
                 serving.kv_bytes,
-                serving.attention_core,
+                core,
             )
         done = done + one.times(part)
     if model.sparse is not None:
@@ -562,15 +566,17 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
     """
     share = _share(instance, batch)
     fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
-    rank = _Rank(system.chip, stack, serving, fused)
+    rank = _Rank(as_served(system.chip), stack, serving, fused)
     model = serving.architecture
-    halves, slow = share.halves, stack.compute_slowdown
+    halves = share.halves
     one, layers, mixtures = _layers(system, rank, instance, share)
     whole = one.times(halves) + _ends(system, rank, instance, share)
     stages = np.asarray(instance.pipeline_parallel, float)
     ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
     with_prompts = share.prompt_tokens > 0
     hiding = np.where(halves > 1.0, np.where(with_prompts, stack.prefill_overlap, stack.decode_overlap), 0.0)
+    reserved = np.where(with_prompts & (halves > 1.0), stack.prefill_reserved_cores, 0.0)
+    slow = stack.compute_slowdown / (1.0 - reserved)
     works = slow * whole.works.seconds
     exchange = whole.exchange.seconds
     exposed = exchange - np.minimum(hiding * exchange, works)
@@ -591,7 +597,7 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
             host=np.maximum(gaps, floor - busy),
             fixed=stack.step_s
             + stack.draft_s * np.where(share.sequences > 0, share.queries - 1.0, 0.0)
-            + stack.sequence_s * np.asarray(batch.sequences, float),
+            + stack.sequence_s * share.sequences * halves,  # of an attention group: each has its own scheduler
         ),
         matrix_joules=whole.works.matrix_joules * ranks,
         hbm_bytes=whole.works.hbm_bytes * ranks,

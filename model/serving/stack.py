@@ -21,6 +21,7 @@ class ServingStack:
     expert_speed: float = 1.0  # of grouped matmuls
     prefill_attention_speed: float = 1.0  # of attention of prompts
     decode_attention_speed: float = 1.0  # of attention over a cache
+    narrow_attention: bool = False  # an 8-bit cache is multiplied in 8 bits
     repeated_reads: float = 0.0  # of a key head by the query heads that share it: 0 read once, 1 each for itself
     vector_passes: float = 1.0  # of decoding: element-wise kernels and traffic, over those of the usual fusions
     prefill_vector_passes: float = 1.0  # the same in passes with prompts
@@ -31,7 +32,7 @@ class ServingStack:
     prefill_layer_s: float = 0.0  # least time of a layer of a pass with prompts: the host launches kernels one by one
     step_s: float = 1e-3  # of a pass: scheduling, sampling, output
     draft_s: float = 0.0  # of a pass, for each drafted token: a launch of the draft model, its sampling
-    sequence_s: float = 0.0  # of a pass, for each sequence of the instance
+    sequence_s: float = 0.0  # of a pass, for each sequence of an attention group
     request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
     # communication
     collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
@@ -45,6 +46,7 @@ class ServingStack:
     dispatch_speed: float = 1.0  # of dispatch and combine, over the machine's
     decode_overlap: float = 0.0  # share of dispatch and combine hidden behind the other of two micro-batches
     prefill_overlap: float = 0.0  # the same in passes with prompts
+    prefill_reserved_cores: float = 0.0  # share of the cores that dispatch takes while prompts overlap with it
     shared_experts: SharedExperts = "local"  # on every rank, or on ranks of their own that tokens are routed to
     shared_overlap: float = 0.0  # share of the shared experts' time hidden behind dispatch and combine
     pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
