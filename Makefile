@@ -18,7 +18,7 @@ AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean venv
+.PHONY: help run test check bench calibrate lock clean venv
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' Makefile
@@ -39,6 +39,9 @@ check: $(READY) ## lint, format, types, layering, dependencies
 
 bench: $(READY) ## measure, one JSON object a line
 	@$(BIN)/python -m benchmarks
+
+calibrate: $(READY) ## fit the serving operators to measured ones and write the catalogue; CHECK=1 only compares
+	$(BIN)/python -m sweep.calibration $(if $(CHECK),--check)
 
 venv: $(READY) ## only make the environment
 

@@ -25,9 +25,27 @@ class LatentAttention:
 class SparseAttention:
     """Attention over the keys that a small indexer picks. Source: DeepSeek-V3.2-Exp, arXiv:2512.02556."""
 
-    keys: int  # that a query attends to at most
+    keys: int  # that the indexer picks for a query at most
     index_heads: int
-    index_head: int  # size of the indexer's heads, one key of which is cached for each token, in 8 bits
+    index_head: int  # size of the indexer's heads, one key of which is cached for each entry, in 8 bits
+    window: int = 0  # latest tokens that are attended to besides
+    compression: int = 1  # tokens that an entry of the cache stands for
+    every: int = 1  # one layer of so many picks; the others attend to all of a coarser summary
+    summary: int = 1  # tokens that an entry of that summary stands for
+
+    @property
+    def picking(self) -> float:
+        """Share of the layers with an indexer."""
+        return 1.0 / self.every
+
+
+@dataclass(frozen=True, slots=True)
+class LowRankProjections:
+    """Queries and outputs of attention through low ranks, outputs in groups of heads. Source: DeepSeek-V4 (2026)."""
+
+    query_rank: int
+    output_rank: int
+    output_groups: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +88,9 @@ class Architecture:
     full_attention_every: int = 1  # with a window: one layer of this many attends to everything
     norms_per_layer: int = 2
     sparse: SparseAttention | None = None
+    low_rank: LowRankProjections | None = None  # of attention that is not latent; of serving
+    residual_streams: int = 1  # hyper-connections mix so many; of serving
+    parallel_blocks: bool = False  # attention and feed-forward beside each other, joined once; of serving
 
     # ------------------------------------------------------------------ layers
     @property
@@ -99,6 +120,10 @@ class Architecture:
     @property
     def attention_parameters(self) -> int:
         """Weights of one layer's attention."""
+        if self.low_rank is not None:
+            query, out, width = self.low_rank.query_rank, self.low_rank.output_rank, self.heads * self.head_size
+            through = query * (self.hidden + width) + out * (width + self.low_rank.output_groups * self.hidden)
+            return through + 2 * self.hidden * self.head_size * self.key_value_heads
         if self.latent is None:
             return self.hidden * self.head_size * (2 * self.heads + 2 * self.key_value_heads)
         m = self.latent

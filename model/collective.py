@@ -39,15 +39,20 @@ class Group:
     inside: tuple[Any, ...]  # members reachable without leaving tier j; the last equals `size`
 
 
-def place(system: System, size: Any, stride: Any) -> Group:
+def place(system: System, size: Any, stride: Any, block: Any = None) -> Group:
     """Lay groups of `size` ranks, `stride` ranks apart, over the system's tiers.
 
     Groups are packed one after the other. Where a tier's ranks are no multiple of a group's span, some groups lie on
     two domains; the worst of them has gcd(span, ranks) / stride members on one side, and every collective waits for it.
+    Groups of a `block` of ranks that starts with a domain, as an instance that serves does, stay inside the tiers that
+    hold the block.
     """
     members, apart = np.asarray(size, np.int64), np.asarray(stride, np.int64)
     span = members * apart
     inside = [np.clip(np.gcd(span, tier.ranks) // apart, 1, members).astype(float) for tier in system.tiers[:-1]]
+    if block is not None:
+        tiers = zip(system.tiers, inside, strict=False)
+        inside = [np.where(np.asarray(block) <= tier.ranks, members, some).astype(float) for tier, some in tiers]
     return Group(members.astype(float), (*inside, members.astype(float)))
 
 

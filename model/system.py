@@ -39,6 +39,7 @@ class Tier:
     small_fraction: float = 0.0  # of the bandwidth that it reaches; the same below
     exchange_latency_s: float = 0.0  # of a low-latency dispatch or combine
     exchange_step_s: float = 0.0  # of each doubling of its ranks
+    exchange_congestion: float = 0.0  # slow-down of its rows with each doubling of its ranks
     exchange_row_s: float = 0.0  # least time of a row that it sends
     exchange_fraction: float = 0.0
     bulk_latency_s: float = 0.0  # of a dispatch or combine that sends one copy to each rank or domain

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
 def _number(value: Any) -> Any:
@@ -133,7 +133,23 @@ class _Case(_Part):
     extra: _Extra | None = None
 
 
-Count = Annotated[float, BeforeValidator(_number), Field(ge=0, le=10**9, allow_inf_nan=False)] | None
+def _none_or_some(value: float) -> float:
+    if 0 < value < _LEAST_COUNT:
+        raise ValueError("is neither nothing nor a number of them")
+    return value
+
+
+Degree = Annotated[int, BeforeValidator(_number), Field(ge=1, le=10**8)] | None
+_LEAST_COUNT = 1e-3  # sequences of a chip may be a share of one
+Count = (
+    Annotated[
+        float,
+        BeforeValidator(_number),
+        Field(ge=0, le=10**9, allow_inf_nan=False),
+        AfterValidator(_none_or_some),
+    ]
+    | None
+)
 
 
 class _Sparse(_Part):
@@ -188,10 +204,10 @@ class _ServingCase(_Part):
     kv_len: Count = None
     concurrency: Count = None
     batch: _Batch | None = None
-    tp: Size = None
-    pp: Size = None
-    dp: Size = None
-    ep: Size = None
+    tp: Degree = None
+    pp: Degree = None
+    dp: Degree = None
+    ep: Degree = None
     attention_dp: bool | Annotated[int, Field(ge=1, le=10**8)] | str | None = None
     precision: _Precision | None = None
     features: dict[str, Any] | None = None

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from model import chip as chips
 from model import system as systems
 from model import units
-from model.architecture import Architecture, Experts, LatentAttention
+from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem
@@ -336,11 +336,11 @@ def architecture(name: str, extra: Path | None = None) -> Architecture:
         found = _referred(found, "alias_of", "models", extra)
     if not found.under("architecture"):
         raise _wrong(found, "architecture", "missing", None, "give the shapes, or alias_of = 'another model'")
-    latent, experts = found.under("architecture.latent"), found.under("architecture.experts")
+    parts = {"latent": LatentAttention, "experts": Experts, "sparse": SparseAttention, "low_rank": LowRankProjections}
+    given = {key: found.under(f"architecture.{key}") for key in parts}
     return Architecture(
         name=name,
-        latent=LatentAttention(**latent) if latent else None,
-        experts=Experts(**experts) if experts else None,
+        **{key: part(**given[key]) for key, part in parts.items() if given[key]},
         **found.under("architecture"),
     )
 

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from model import units
-from model.architecture import Architecture, Experts, LatentAttention
+from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
 from model.chip import (
     AttentionCalibration,
     Calibration,
@@ -62,6 +62,8 @@ LOWER_IS_BETTER = frozenset(
         *("small_latency_s", "small_step_s", "exchange_latency_s", "exchange_step_s", "exchange_row_s"),
         *(
             "bulk_latency_s",
+            "bulk_congestion",
+            "exchange_congestion",
             "bulk_congestion",
             "vector_launch_s",
             "communication_slowdown",
@@ -315,7 +317,12 @@ def _system() -> Any:
 
 
 def _architecture() -> Any:
-    parts = {"latent": LatentAttention, "experts": Experts}
+    parts = {
+        "latent": LatentAttention,
+        "experts": Experts,
+        "sparse": SparseAttention,
+        "low_rank": LowRankProjections,
+    }
     own = record(Architecture, "data", without=("name", *parts))
     shape = table("shape", {**own, **{key: may(table(key, record(of, "data"))) for key, of in parts.items()}})
     counts = {

@@ -94,11 +94,13 @@ def choose(case: Mapping[str, Any], system_name: str) -> Choice:
     own = _usable(framework, year, vendor) or _usable(framework, None, vendor)
     default = catalogue.entry("engines", catalogue.default_engine(system_name))
 
-    def rank(name: str) -> tuple[bool, bool, bool, bool, int]:
+    def rank(name: str) -> tuple[bool, bool, bool, bool, bool, int]:
         facts = catalogue.entry("engines", name).facts
         kin = bool(set(facts["frameworks"]) & set(default.facts["frameworks"]))
         unasked = facts.get("variant") == "eager" and variant != "eager"
-        return not unasked, facts.get("variant") == variant, name == default.name, kin, int(facts["from_year"])
+        same = facts.get("variant") == variant
+        suits = same or (variant is None and facts.get("variant") == "large_ep")  # what runs many nodes runs one
+        return not unasked, suits, name == default.name, kin, same, int(facts["from_year"])
 
     if own:
         name = max(own, key=rank)

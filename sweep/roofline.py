@@ -43,7 +43,9 @@ class Roofline:
         """Share of the layers, and keys that a query of theirs attends to."""
         model = self.model
         if model.sparse is not None:
-            return [(1.0, min(keys, float(model.sparse.keys)))]
+            near = min(keys, float(model.sparse.window))
+            picked = min(keys / model.sparse.compression, float(model.sparse.keys)) + near
+            return [(model.sparse.picking, picked), (1.0 - model.sparse.picking, keys / model.sparse.summary + near)]
         if not model.window:
             return [(1.0, keys)]
         full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0

@@ -33,6 +33,8 @@ PHASES = ("prefill", "decode", "end_to_end")
 POPULARITY = 0.3
 _COPIES_OF_EIGHT = 8  # one redundant expert for so many, where a source balances and does not say how many
 _DEFAULT_ACCEPTANCE = 0.7
+_MOST_EXPERTS = 2**16
+_LEAST = 1e-12  # of anything measured
 _AGREE = 1.05  # a printed latency and throughput that differ by more contradict each other
 
 # Parts of architectures that the model has no words for: key under `arch` -> reason.
@@ -67,7 +69,7 @@ class ServingQuestion:
 
 def is_serving(case: Mapping[str, Any]) -> bool:
     """Whether a case measures inference."""
-    return "phase" in case
+    return case.get("phase") is not None
 
 
 def kind_of(case: Mapping[str, Any]) -> Way:
@@ -107,18 +109,39 @@ def _served_architecture(case: Mapping[str, Any]) -> Architecture:
         if arch.get(key):
             raise InexpressibleError(reason)
     model = architecture(case)
+    _plausible(model)
     window, sparse = model.window, arch.get("dsa")
     every = int(arch.get("sliding_window_every_n_layers") or arch.get("full_attention_every_n_layers") or 1)
     model = replace(model, full_attention_every=every if window else 1)
-    heads = arch.get("heads_padded_to")
-    if heads:
-        model = replace(model, heads=int(heads))
+    padded = arch.get("heads_padded_to")
+    if padded:
+        model = replace(model, heads=int(padded))
     if sparse:
         # what lies in the window is attended to besides what the indexer picks
-        keys = int(sparse["index_topk"]) + window
-        indexer = SparseAttention(keys, int(sparse["index_n_heads"]), int(sparse["index_head_dim"]))
-        model = replace(model, sparse=indexer)
+        keys, heads, head = (int(sparse[key]) for key in ("index_topk", "index_n_heads", "index_head_dim"))
+        model = replace(model, sparse=SparseAttention(keys, heads, head, window), window=0)
+    return _completed(replace(model, parallel_blocks=bool(arch.get("parallel_attn_ffn"))))
+
+
+def _plausible(model: Architecture) -> None:
+    """Refuse counts of experts that no router has."""
+    experts = model.experts
+    if experts is not None and not 1 <= experts.per_token <= experts.experts <= _MOST_EXPERTS:
+        raise InexpressibleError(f"{experts.per_token} of {experts.experts} experts for a token is not a mixture")
+
+
+def _completed(model: Architecture) -> Architecture:
+    """The model with what a source leaves out of the shape of a model that the catalogue knows: how it compresses."""
+    for name in catalogue.names("models"):
+        known = catalogue.architecture(name)
+        if _outline(known) == _outline(model) and (known.low_rank or known.sparse) and known.latent == model.latent:
+            return replace(model, low_rank=known.low_rank, sparse=known.sparse, residual_streams=known.residual_streams)
     return model
+
+
+def _outline(model: Architecture) -> tuple[Any, ...]:
+    experts = model.experts
+    return model.layers, model.hidden, model.heads, experts and (experts.experts, experts.per_token, experts.hidden)
 
 
 def _flag(features: Mapping[str, Any], key: str) -> float | None:
@@ -415,12 +438,15 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
         model, requests, formats.weights, formats.experts, formats.projections, formats.attention_core,
         formats.kv_bytes, accepted, _balance(case, model, max(one.expert for one in layouts), rules),
     )  # fmt: skip
+    # an engine that can overlap two micro-batches does so where it pays
+    halves = np.array([1, 2] if features.get("dual_micro_batch_overlap") else [1])
+    tried = [one for one in layouts for _ in halves]
     instance = Instance(
-        tensor_parallel=np.array([one.tensor for one in layouts]),
-        pipeline_parallel=np.array([one.pipeline for one in layouts]),
-        data_parallel=np.array([one.data for one in layouts]),
-        expert_parallel=np.array([one.expert for one in layouts]),
-        micro_batches=2 if features.get("dual_micro_batch_overlap") else 1,
+        tensor_parallel=np.array([one.tensor for one in tried]),
+        pipeline_parallel=np.array([one.pipeline for one in tried]),
+        data_parallel=np.array([one.data for one in tried]),
+        expert_parallel=np.array([one.expert for one in tried]),
+        micro_batches=np.tile(halves, len(layouts)),
         draft_tokens=drafts if way != "prefill" else 0,
         batch=1.0 if batch is None else batch,
         chunk=chunk,
@@ -450,9 +476,10 @@ def measured_quantities(case: Mapping[str, Any], rules: list[str]) -> dict[str, 
 
     Where a latency and a throughput of the same batch contradict each other, the throughput is taken: it is counted.
     """
-    target = {key: float(value) for key, value in (case.get("target") or {}).items() if key in QUANTITIES and value}
+    stated = {key: value for key, value in (case.get("target") or {}).items() if key in QUANTITIES}
+    target = {key: float(value) for key, value in stated.items() if value > _LEAST}
     layer = (case.get("derived") or {}).get("per_layer_latency_us")
-    if not target and layer:
+    if not target and layer and layer > _LEAST * 1e6:
         target["layer_s"] = float(layer) * 1e-6
     batch, tpot, rate = _sequences(case), target.get("tpot_s"), target.get("tokens_per_s_per_chip")
     if case.get("phase") == "decode" and batch and tpot and rate and case.get("num_chips"):

@@ -80,9 +80,8 @@ def _first(text: Any) -> str | None:
 
 def _paired(weights: str, activations: str | None) -> str:
     """The format of matmuls with these weights and activations; alike where nothing else is said."""
-    if activations in (None, weights):
-        return weights if weights != "int4" else "int4-bf16"
-    return _WIDENED.get((weights, str(activations)), weights)
+    alike = "int4-bf16" if weights == "int4" else weights
+    return _WIDENED.get((weights, str(activations)), alike)
 
 
 def runnable(chip: Chip, form: str) -> str:

@@ -12,8 +12,8 @@ Dispatch and combine send T tokens to k experts each, r bytes a row, among e ran
 tier. The *low-latency* kernel sends a copy for each expert; the *bulk* kernel one for each rank inside a domain and
 one for each domain (dispatch.py):
 
-.. math:: t_{ll} = \alpha + \alpha' \log_2 e + T k \max_j s_j \max(\rho_j, r / (b_j f_j)), \qquad
-    t_{bulk} = \beta + T r \max_j (n_j / (b_j g_j))
+.. math:: t_{ll} = \alpha + \alpha' \log_2 e + T k \max_j s_j \max(\rho_j, r / (b_j f_j)) (1 + c_j \log_2 e_j), \qquad
+    t_{bulk} = \beta + T r \max_j (n_j / (b_j g_j)) (1 + c'_j \log_2 e_j)
 
 with s_j the share of the copies that crosses tier j, :math:`\rho` the least time of a row and n_j the distinct ranks
 or domains that a token reaches. The faster of the two runs.
@@ -43,23 +43,22 @@ _BULK_LATENCY_S = 35e-6
 _BULK_FRACTION = 0.9  # of the library's all-to-all
 
 
-def all_reduce(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1) -> Traffic:
+def all_reduce(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1, block: Any = None) -> Traffic:
     """Sum of `bytes_` held by each of `group_size` ranks, `inner_stride` apart (arrays broadcast)."""
-    return _collective(system, "all_reduce", bytes_, group_size, inner_stride)
+    return _collective(system, "all_reduce", bytes_, place(system, group_size, inner_stride, block))
 
 
-def all_gather(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1) -> Traffic:
+def all_gather(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1, block: Any = None) -> Traffic:
     """Gather of `bytes_` in all, of which each of `group_size` ranks holds its part."""
-    return _collective(system, "all_gather", bytes_, group_size, inner_stride)
+    return _collective(system, "all_gather", bytes_, place(system, group_size, inner_stride, block))
 
 
-def reduce_scatter(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1) -> Traffic:
+def reduce_scatter(system: System, bytes_: Any, group_size: Any, inner_stride: Any = 1, block: Any = None) -> Traffic:
     """Sum of `bytes_` held by each of `group_size` ranks, of which each keeps its part."""
-    return _collective(system, "reduce_scatter", bytes_, group_size, inner_stride)
+    return _collective(system, "reduce_scatter", bytes_, place(system, group_size, inner_stride, block))
 
 
-def _collective(system: System, kind: Collective, bytes_: Any, group_size: Any, inner_stride: Any) -> Traffic:
-    group = place(system, group_size, inner_stride)
+def _collective(system: System, kind: Collective, bytes_: Any, group: Group) -> Traffic:
     library = collective(system, kind, bytes_, group)
     own = _own_kernels(system, kind, bytes_, group)
     return Traffic(np.minimum(library.seconds, own), library.link_bytes)
@@ -112,7 +111,7 @@ def _torus_hops(tier: Tier, members: Any) -> Any:
 
 def expert_exchange(
     system: System, tokens: Any, experts_per_token: int, row_bytes: Any, expert_parallel: Any,
-    expert_tensor_parallel: Any = 1, node_limit: float = np.inf,
+    expert_tensor_parallel: Any = 1, node_limit: float = np.inf, block: Any = None,
 ) -> Traffic:  # fmt: skip
     """One way of dispatch or combine (arrays broadcast).
 
@@ -123,12 +122,13 @@ def expert_exchange(
     expert_parallel : ranks (or groups of them) that hold different experts
     expert_tensor_parallel : ranks that share an expert; each gets the row
     node_limit : innermost domains that the router lets a token reach
+    block : ranks of the instance that the group belongs to (model.collective.place)
     """
     low_latency = low_latency_exchange(
-        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel
+        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel, block
     )
     bulk = bulk_exchange(
-        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel, node_limit
+        system, tokens, experts_per_token, row_bytes, expert_parallel, expert_tensor_parallel, node_limit, block
     )
     first = low_latency.seconds <= bulk.seconds
     return Traffic(
@@ -138,11 +138,11 @@ def expert_exchange(
 
 def low_latency_exchange(
     system: System, tokens: Any, experts_per_token: Any, row_bytes: Any, expert_parallel: Any,
-    expert_tensor_parallel: Any = 1, node_limit: float = np.inf,
+    expert_tensor_parallel: Any = 1, block: Any = None,
 ) -> Traffic:  # fmt: skip
     """One way by the kernel that sends a copy of a row for each expert; parameters as in `expert_exchange`."""
     tokens, shared = np.asarray(tokens, float), np.asarray(expert_tensor_parallel)
-    group = place(system, np.asarray(expert_parallel) * shared, 1)
+    group = place(system, np.asarray(expert_parallel) * shared, 1, block)
     rows = tokens * experts_per_token * shared
     seconds = _low_latency(system, rows, row_bytes, group)
     sent = rows * row_bytes * (group.size - 1.0) / group.size
@@ -152,11 +152,11 @@ def low_latency_exchange(
 
 def bulk_exchange(
     system: System, tokens: Any, experts_per_token: Any, row_bytes: Any, expert_parallel: Any,
-    expert_tensor_parallel: Any = 1, node_limit: float = np.inf,
+    expert_tensor_parallel: Any = 1, node_limit: float = np.inf, block: Any = None,
 ) -> Traffic:  # fmt: skip
     """One way by the kernel that sends a copy to each rank or domain; parameters as in `expert_exchange`."""
     tokens, shared = np.asarray(tokens, float), np.asarray(expert_tensor_parallel)
-    group = place(system, np.asarray(expert_parallel) * shared, 1)
+    group = place(system, np.asarray(expert_parallel) * shared, 1, block)
     seconds, sent = _bulk(system, tokens, experts_per_token * shared, row_bytes, group, node_limit)
     busy = (group.size > 1.0) & (tokens > 0.0)
     return Traffic(np.where(busy, seconds, 0.0), np.where(busy, sent, 0.0))
@@ -171,9 +171,10 @@ def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any
         share = (members - previous) / group.size
         fraction = tier.exchange_fraction or _EXCHANGE_FRACTION
         seconds = _sent_seconds(tier, rows * share * row_bytes, members, j == 0, fraction)
-        slowest = np.maximum(slowest, np.maximum(seconds, rows * share * tier.exchange_row_s))
-        own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
         doublings = np.log2(np.maximum(members / np.maximum(previous, 1.0), 1.0))
+        seconds = np.maximum(seconds, rows * share * tier.exchange_row_s) * (1.0 + tier.exchange_congestion * doublings)
+        slowest = np.maximum(slowest, seconds)
+        own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
         latency = latency + np.where(members > previous, own + tier.exchange_step_s * doublings, 0.0)
         previous = members
     return latency + slowest

@@ -33,7 +33,7 @@ class ServingMemory(Parts):
     base: Any
 
 
-def weight_bytes(serving: Serving, instance: Instance) -> Any:
+def weight_bytes(stack: ServingStack, serving: Serving, instance: Instance) -> Any:
     """Bytes of weights on a rank of the fullest stage."""
     model = serving.architecture
     tensor = np.asarray(instance.tensor_parallel, float)
@@ -45,11 +45,16 @@ def weight_bytes(serving: Serving, instance: Instance) -> Any:
     dense = model.dense_layers * layers * model.dense_feed_forward_parameters / tensor
     dense = dense * FORMATS[serving.weight_format].weight_bytes
     ends = _EMBEDDING_BYTES * model.embedding_parameters / tensor / np.minimum(stages, 2.0)
-    return attention + dense + ends + _expert_bytes(serving, instance, model.moe_layers * layers + drafting)
+    return attention + dense + ends + _expert_bytes(stack, serving, instance, model.moe_layers * layers + drafting)
 
 
 def attention_elements(model: Architecture, tensor: Any) -> Any:
     """Weights of one layer's attention on a rank; each rank has at least one key and value head."""
+    if model.low_rank is not None:
+        keys = 2.0 * model.hidden * model.head_size
+        whole = model.hidden * model.low_rank.query_rank + keys * model.key_value_heads
+        rest = (model.attention_parameters - whole) / tensor
+        return whole - keys * (model.key_value_heads - np.maximum(model.key_value_heads / tensor, 1.0)) + rest
     if model.latent is None:
         key_heads = np.maximum(model.key_value_heads / tensor, 1.0)
         return model.hidden * model.head_size * (2.0 * model.heads / tensor + 2.0 * key_heads)
@@ -58,15 +63,17 @@ def attention_elements(model: Architecture, tensor: Any) -> Any:
     return whole + (model.attention_parameters - whole) / tensor
 
 
-def _expert_bytes(serving: Serving, instance: Instance, layers: Any) -> Any:
+def _expert_bytes(stack: ServingStack, serving: Serving, instance: Instance, layers: Any) -> Any:
     model = serving.architecture
     experts = model.experts
     if experts is None:
         return 0.0
     held = (experts.experts + serving.balance.redundant) / np.asarray(instance.expert_parallel, float)
     routed = held * model.expert_parameters / np.maximum(instance.expert_tensor_parallel, 1.0)
-    across = np.where(np.asarray(instance.data_parallel) > 1, 1.0, instance.stage_ranks)
-    return layers * FORMATS[serving.experts_in].weight_bytes * (routed + model.shared_parameters / across)
+    shared: Any = 0.0
+    if stack.shared_experts == "local":
+        shared = model.shared_parameters / np.where(np.asarray(instance.data_parallel) > 1, 1.0, instance.stage_ranks)
+    return layers * FORMATS[serving.experts_in].weight_bytes * (routed + shared)
 
 
 def cache_bytes(serving: Serving, instance: Instance, tokens: Any) -> Any:
@@ -80,12 +87,16 @@ def cache_bytes(serving: Serving, instance: Instance, tokens: Any) -> Any:
     else:
         each = 2.0 * np.maximum(model.key_value_heads / np.asarray(instance.tensor_parallel, float), 1.0)
         each = each * model.head_size
-    held = tokens
-    if model.window:
+    held, indexed = tokens, 0.0
+    if model.sparse is not None:
+        sparse = model.sparse
+        entries = sparse.picking * tokens / sparse.compression
+        held = entries + (1.0 - sparse.picking) * tokens / sparse.summary + np.minimum(tokens, float(sparse.window))
+        indexed = entries * float(sparse.index_head)
+    elif model.window:
         full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
         held = full * tokens + (1.0 - full) * np.minimum(tokens, float(model.window))
-    index = float(model.sparse.index_head) if model.sparse is not None else 0.0
-    return layers * (held * each * serving.kv_bytes + tokens * index) / np.asarray(instance.context_parallel, float)
+    return layers * (held * each * serving.kv_bytes + indexed) / np.asarray(instance.context_parallel, float)
 
 
 def instance_memory(
@@ -107,7 +118,7 @@ def instance_memory(
     working = 2.0 * _WORKING_COPIES * rows * model.hidden
     logits = 4.0 * own * model.vocabulary / np.asarray(instance.tensor_parallel, float)
     return ServingMemory(
-        weights=weight_bytes(serving, instance),
+        weights=weight_bytes(stack, serving, instance),
         kv_cache=own * cache_bytes(serving, instance, _in_blocks(stack, tokens_each)),
         buffers=working + logits,
         base=stack.base_bytes,

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from model.architecture import Architecture, Experts, LatentAttention
+from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from model.attention import fused_attention
-from model.chip import FORMATS, Chip
+from model.chip import FORMATS, Chip, as_served
 from model.collective import transfer
 from model.cost import Parts
 from model.matmul import matmul
@@ -32,6 +32,10 @@ from model.serving.workload import Serving
 from model.system import System
 from model.vector import vector
 from model.work import NOTHING, SILENCE, Traffic, Work
+
+_NARROW_BYTES = 1.5  # of a cached element: below, the cache holds 8 bits
+_POOL_KERNELS = 3  # softmax of the weights, weighted sum, norm and writing
+_INDEX_KERNELS = 4  # rotation, scaling to 8 bits, writing the key, choice of the best
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class PassCost:
 class _Share:
     """What one rank has of a pass, after the split into attention groups and micro-batches."""
 
+    ranks: Any  # of the instance
     tensor: Any
     context: Any
     groups: Any  # attention groups of the stage
@@ -115,6 +120,7 @@ def _share(instance: Instance, batch: Batch) -> _Share:
     own = np.maximum(sequences / groups, np.minimum(sequences, 1.0)) / halves
     busy = np.minimum(prompts, groups)
     return _Share(
+        ranks=instance.ranks,
         tensor=np.asarray(instance.tensor_parallel, float),
         context=context,
         groups=groups,
@@ -135,6 +141,7 @@ class _Rank:
     chip: Chip
     stack: ServingStack
     serving: Serving
+    vector_passes: Any  # of element-wise kernels, by what the pass holds
 
     def linear(self, number_format: str, rows: Any, *shapes: tuple[Any, Any]) -> Work:
         """Linear layers of `rows` tokens: (outputs, inputs) each, with the quantisation of their inputs."""
@@ -148,8 +155,7 @@ class _Rank:
 
     def vector(self, moved_bytes: Any, launches: float) -> Work:
         """Element-wise kernels."""
-        passes = self.stack.vector_passes
-        return vector(self.chip, moved_bytes * passes, launches * passes)
+        return vector(self.chip, moved_bytes * self.vector_passes, launches * self.vector_passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,10 @@ _LAYER_FIELDS = tuple(_Layer.__dataclass_fields__)
 def _spans(model: Architecture, keys: Any) -> tuple[tuple[float, Any], ...]:
     """Share of the layers and keys that a query of theirs attends to: full layers, and those with a window."""
     if model.sparse is not None:
-        return ((1.0, np.minimum(keys, float(model.sparse.keys))),)
+        sparse = model.sparse
+        near = np.minimum(keys, float(sparse.window))
+        picked = np.minimum(keys / sparse.compression, float(sparse.keys)) + near
+        return ((sparse.picking, picked), (1.0 - sparse.picking, keys / sparse.summary + near))
     if model.window <= 0:
         return ((1.0, keys),)
     full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
@@ -205,7 +214,10 @@ def _prompt_keys(model: Architecture, new: Any, cached: Any) -> tuple[tuple[floa
         return ((cached + below / 2.0) * below + limit * (new - below)) / np.maximum(new, 1e-9)
 
     if model.sparse is not None:
-        return ((1.0, mean(float(model.sparse.keys))),)
+        sparse = model.sparse
+        near = mean(float(sparse.window))
+        picked = mean(float(sparse.keys * sparse.compression)) / sparse.compression + near
+        return ((sparse.picking, picked), (1.0 - sparse.picking, (cached + new / 2.0) / sparse.summary + near))
     if model.window <= 0:
         return ((1.0, cached + new / 2.0),)
     full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
@@ -216,8 +228,13 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
     """Attention of the decoding sequences over their caches."""
     serving, model, chip = rank.serving, rank.serving.architecture, rank.chip
     heads = model.heads / share.tensor
+    core = serving.attention_core
+    if rank.stack.narrow_attention and serving.kv_bytes < _NARROW_BYTES and chip.supports("fp8"):
+        core = "fp8"
     done = NOTHING
     for part, span in _spans(model, share.keys):
+        if not part:
+            continue
         keys = span / share.context
         if model.latent is not None:
             one = latent_cached_attention(
@@ -228,7 +245,7 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
                 heads,
                 model.latent,
                 serving.kv_bytes,
-                serving.attention_core,
+                core,
             )
         else:
             held = np.maximum(model.key_value_heads / share.tensor, 1.0)
@@ -242,11 +259,13 @@ def _decode_attention(rank: _Rank, share: _Share) -> Work:
                 key_heads,
                 model.head_size,
                 serving.kv_bytes,
-                serving.attention_core,
+                core,
             )
         done = done + one.times(part)
     if model.sparse is not None:
-        done = done + indexer(chip, model.sparse, share.sequences, share.queries, share.keys / share.context)
+        entries = share.keys / share.context / model.sparse.compression
+        scores = indexer(chip, model.sparse, share.sequences, share.queries, entries)
+        done = done + scores.times(model.sparse.picking)
     return done.slower(1.0 / rank.stack.decode_attention_speed)
 
 
@@ -258,9 +277,12 @@ def _prompt_attention(rank: _Rank, share: _Share) -> Work:
     sizes = (model.query_key_head, model.value_head)
     done = NOTHING
     for part, keys in _prompt_keys(model, own * share.context, share.cached):
+        if not part:
+            continue
         done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes).times(part)
     if model.sparse is not None:
-        done = done + indexer(chip, model.sparse, share.prompts, own, share.cached + own * share.context / 2.0)
+        entries = (share.cached + own * share.context / 2.0) / model.sparse.compression
+        done = done + indexer(chip, model.sparse, share.prompts, own, entries).times(model.sparse.picking)
     return done.slower(1.0 / rank.stack.prefill_attention_speed)
 
 
@@ -287,8 +309,9 @@ def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttentio
     done = done + rank.linear(form, tokens, (model.hidden, heads * latent.value_head))
 
     def absorbed() -> Work:
-        return matmul(rank.chip, "bf16", share.decoding, latent.key_value_rank, latent.nope_head, heads) + matmul(
-            rank.chip, "bf16", share.decoding, latent.value_head, latent.key_value_rank, heads
+        rows, ranks = share.decoding * heads, latent.key_value_rank
+        return grouped_matmul(rank.chip, "bf16", rows, heads, ranks, latent.nope_head) + grouped_matmul(
+            rank.chip, "bf16", rows, heads, latent.value_head, ranks
         )
 
     def expanded() -> Work:
@@ -296,6 +319,19 @@ def _latent_projections(rank: _Rank, model: Architecture, latent: LatentAttentio
         return rank.linear(form, rows, (heads * (latent.nope_head + latent.value_head), latent.key_value_rank))
 
     return done + _when(share.decoding > 0, absorbed, NOTHING) + _when(share.prompt_tokens > 0, expanded, NOTHING)
+
+
+def _projections(rank: _Rank, model: Architecture, share: _Share, packed: Any) -> Work:
+    """Projections of plain attention: queries, keys and values at once, and the output; or through low ranks."""
+    form, tokens = rank.serving.projections_in, share.tokens
+    out = model.heads / share.tensor * model.head_size
+    low = model.low_rank
+    if low is None:
+        return rank.linear(form, tokens, (packed, model.hidden), (model.hidden, out))
+    groups = np.maximum(low.output_groups / share.tensor, 1.0)
+    done = rank.linear(form, tokens, (low.query_rank + packed - out, model.hidden), (out, low.query_rank))
+    grouped = matmul(rank.chip, form, tokens, low.output_rank, out / groups, groups)
+    return done + grouped + rank.linear(form, tokens, (model.hidden, groups * low.output_rank))
 
 
 def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
@@ -310,45 +346,78 @@ def _attention_half(system: System, rank: _Rank, share: _Share) -> _Layer:
         key_heads = np.maximum(model.key_value_heads / share.tensor, 1.0)
         packed = (heads + 2.0 * key_heads) * model.head_size
         cache = 2.0 * key_heads * model.head_size
-        out = heads * model.head_size
-        linear = rank.linear(rank.serving.projections_in, tokens, (packed, model.hidden), (model.hidden, out))
+        linear = _projections(rank, model, share, packed)
     own = np.where(stack.sequence_parallel & (share.decoding <= 0), 1.0 / share.tensor, 1.0)
-    work = rank.vector(6.0 * tokens * model.hidden * own, 1) + rank.vector(4.0 * tokens * packed, 1)
+    work = rank.vector(4.0 * tokens * packed, 1) + _streams(rank, tokens * own)
+    if model.sparse is not None:
+        projected, prepared = _index_projections(rank, model, model.sparse, tokens)
+        linear, work = linear + projected, work + prepared
+    if not model.parallel_blocks:  # else the norm and the sum over ranks are those of the feed-forward
+        work = work + rank.vector(6.0 * tokens * model.hidden * own, 1)
     prompts, decoding = share.prompt_tokens > 0, share.decoding > 0
 
     def keys() -> Traffic:
         gathered = share.prompt_tokens * share.context * cache * rank.serving.kv_bytes
-        return all_gather(system, gathered, share.context, share.tensor)
+        return all_gather(system, gathered, share.context, share.tensor, share.ranks)
 
     def partial() -> Traffic:
-        return all_reduce(system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor)
+        return all_reduce(
+            system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor, share.ranks
+        )
 
     split = share.context > 1
+    divided = (share.tensor > 1) & (not model.parallel_blocks)
     return _Layer(
         linear=linear,
         attention=_when(decoding, lambda: _decode_attention(rank, share), NOTHING)
         + _when(prompts, lambda: _prompt_attention(rank, share), NOTHING),
         vector=work,
-        tensor=_when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE),
+        tensor=_when(divided, lambda: _joined(system, rank, share, share.tensor), SILENCE),
         context=_when(prompts & split, keys, SILENCE) + _when(decoding & split, partial, SILENCE),
     )
+
+
+def _index_projections(rank: _Rank, model: Architecture, sparse: SparseAttention, tokens: Any) -> tuple[Work, Work]:
+    """Queries, key and weights of the indexer, on every rank whole; their rotation, scaling and the choice of keys."""
+    low = model.latent.query_rank if model.latent else model.low_rank.query_rank if model.low_rank else 0
+    shapes = ((sparse.index_heads * sparse.index_head, low or model.hidden),
+              (sparse.index_head + sparse.index_heads, model.hidden))  # fmt: skip
+    linear = rank.linear(rank.serving.projections_in, tokens, *shapes)
+    prepared = rank.vector(8.0 * tokens * (sparse.index_heads + 1) * sparse.index_head, _INDEX_KERNELS)
+    linear, prepared = linear.times(sparse.picking), prepared.times(sparse.picking)
+    if sparse.compression > 1:  # entries are weighted sums of tokens: values and weights of two overlapping windows
+        entries = rank.linear(rank.serving.projections_in, tokens, (4.0 * model.head_size, model.hidden))
+        linear, prepared = linear + entries, prepared + rank.vector(16.0 * tokens * model.head_size, _POOL_KERNELS)
+    return linear, prepared
+
+
+def _streams(rank: _Rank, tokens: Any) -> Work:
+    """Mixing of several residual streams before and after half a layer (hyper-connections, arXiv:2409.19606)."""
+    streams = rank.serving.architecture.residual_streams
+    if streams == 1:
+        return NOTHING
+    return rank.vector(4.0 * streams * tokens * rank.serving.architecture.hidden, 2)
 
 
 def _joined(system: System, rank: _Rank, share: _Share, group: Any) -> Traffic:
     """The all-reduce behind a row-parallel layer, or what a two-dimensional layout exchanges instead of it.
 
-    Weight-stationary in two dimensions on n ranks, a layer gathers and scatters activations over sqrt(n) ranks on
-    either side: 2 x 2 T h / sqrt(n) instead of T h on every rank. Source: Pope et al., arXiv:2211.05102, section 3.2.
+    Weight-stationary in two dimensions on n ranks, a feed-forward four times as wide as the model gathers and scatters
+    activations on either side of its two matmuls, 8 T h / sqrt(n) elements in all, over half and twice sqrt(n) ranks.
+    Source: Pope et al., arXiv:2211.05102, section 3.2.2.
     """
     stack, hidden = rank.stack, rank.serving.architecture.hidden
     joined = 2.0 * share.tokens * hidden
     if stack.tensor_layout == "weight_stationary_2d":
-        side = np.maximum(np.sqrt(group), 1.0)
-        wide = joined * rank.serving.architecture.feed_forward / hidden / side
-        traffic = all_gather(system, joined / side, side, 1) + reduce_scatter(system, wide / 2.0, side, side)
-        done = traffic + all_gather(system, wide / 4.0, side, side) + reduce_scatter(system, joined / side, side, 1)
+        narrow = np.maximum(np.sqrt(group) / 2.0, 1.0)
+        wide = group / narrow
+        each = 2.0 * joined / np.maximum(np.sqrt(group), 1.0)
+        done = SILENCE
+        for side, apart in ((wide, 1), (narrow, wide)):
+            done = done + all_gather(system, each, side, apart, share.ranks)
+            done = done + reduce_scatter(system, each, side, apart, share.ranks)
     else:
-        done = all_reduce(system, joined, group, 1)
+        done = all_reduce(system, joined, group, 1, share.ranks)
     return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / stack.collective_speed, done.link_bytes)
 
 
@@ -365,18 +434,20 @@ def _dense_half(system: System, rank: _Rank, share: _Share) -> _Layer:
     model = rank.serving.architecture
     width = model.feed_forward / share.tensor
     linear, activation = _wide(rank, rank.serving.weight_format, share.tokens, width)
-    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1) + _streams(rank, share.tokens)
     joined = _when(share.tensor > 1, lambda: _joined(system, rank, share, share.tensor), SILENCE)
     return _Layer(linear=linear, vector=norm + activation, tensor=joined)
 
 
-def _routed(rank: _Rank, experts: Experts, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
-    """Grouped matmuls of the busiest rank's experts, the activation between them, and the busiest rank's load."""
+def _routed(rank: _Rank, experts: Experts, copies: int, share: _Share, instance: Instance) -> tuple[Work, Work, Any]:
+    """Grouped matmuls of the busiest rank's experts, the activation between them, and the busiest rank's load.
+
+    `copies` of each token go to experts, those to shared experts on ranks of their own among them.
+    """
     serving, model = rank.serving, rank.serving.architecture
     ranks = np.asarray(instance.expert_parallel, float)
     width = experts.hidden / np.maximum(instance.expert_tensor_parallel, 1.0)
     all_tokens = share.tokens * share.context * share.groups
-    copies = float(experts.per_token)
     held = (experts.experts + serving.balance.redundant) / ranks
     mean = all_tokens * copies / ranks
     load = imbalance(serving.balance, experts, ranks, mean)
@@ -404,18 +475,20 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     router = matmul(rank.chip, "bf16", routing, experts.experts, model.hidden) + rank.vector(
         8.0 * routing * experts.experts, 1
     )
-    routed, activation, load = _routed(rank, experts, share, instance)
+    apart = stack.shared_experts == "routed"  # on ranks of their own, which tokens are sent to
+    copies = experts.per_token + (experts.shared if apart else 0)
+    routed, activation, load = _routed(rank, experts, copies, share, instance)
     shared = NOTHING
-    if experts.shared_width:
+    if experts.shared_width and not apart:
         # one group divides the shared experts as a dense layer; several keep them whole on every rank
         across = np.where(alone, instance.stage_ranks, 1.0)
         shared, active = _wide(rank, serving.experts_in, routing, experts.shared_width / across)
         activation = activation + active
     joined = _when(alone, lambda: _joined(system, rank, share, instance.stage_ranks), SILENCE)
-    exchange = _when(~alone, lambda: _exchanged(system, rank, experts, instance, own, load), SILENCE)
+    exchange = _when(~alone, lambda: _exchanged(system, rank, copies, instance, share, own, load), SILENCE)
     hidden = np.where(alone, 0.0, np.minimum(stack.shared_overlap * shared.seconds, exchange.seconds))
     permuted = rank.vector(4.0 * routing * experts.per_token * model.hidden, 2)
-    norm = rank.vector(6.0 * share.tokens * model.hidden, 1)
+    norm = rank.vector(6.0 * share.tokens * model.hidden, 1) + _streams(rank, share.tokens)
     return _Layer(
         experts=routed + router + Work(shared.seconds - hidden, shared.matrix_joules, shared.hbm_bytes),
         vector=norm + activation + permuted,
@@ -424,19 +497,22 @@ def _mixture_half(system: System, rank: _Rank, instance: Instance, share: _Share
     )
 
 
-def _exchanged(system: System, rank: _Rank, experts: Experts, instance: Instance, tokens: Any, load: Any) -> Traffic:
+def _exchanged(
+    system: System, rank: _Rank, copies: int, instance: Instance, share: _Share, tokens: Any, load: Any
+) -> Traffic:
     """Tokens of all attention groups to their experts and back: `tokens` of each rank, as the busiest one sees them."""
-    stack, hidden = rank.stack, rank.serving.architecture.hidden
+    stack, hidden, stage = rank.stack, rank.serving.architecture.hidden, instance.stage_ranks
     if stack.exchange == "gather":
-        everything = tokens * instance.stage_ranks * hidden
-        done = all_gather(system, everything * stack.dispatch_bytes, instance.stage_ranks, 1) + reduce_scatter(
-            system, everything * stack.combine_bytes, instance.stage_ranks, 1
+        everything = tokens * stage * hidden
+        done = all_gather(system, everything * stack.dispatch_bytes, stage, 1, share.ranks) + reduce_scatter(
+            system, everything * stack.combine_bytes, stage, 1, share.ranks
         )
     else:
-        busiest, where = tokens * load, (instance.expert_parallel, instance.expert_tensor_parallel)
-        done = expert_exchange(
-            system, busiest, experts.per_token, hidden * stack.dispatch_bytes, *where
-        ) + expert_exchange(system, busiest, experts.per_token, hidden * stack.combine_bytes, *where)
+        ranks = (instance.expert_parallel, instance.expert_tensor_parallel)
+        done = SILENCE
+        for element_bytes in (stack.dispatch_bytes, stack.combine_bytes):
+            row = hidden * element_bytes
+            done = done + expert_exchange(system, tokens * load, copies, row, *ranks, block=share.ranks)
     return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)
 
 
@@ -451,7 +527,7 @@ def _head(system: System, rank: _Rank, share: _Share, instance: Instance, sequen
     rows = sequences * ranks / share.tensor
     linear = matmul(rank.chip, "bf16", rows, model.vocabulary / ranks, model.hidden)
     moved = rank.vector(6.0 * rows * model.vocabulary / ranks, 2)
-    logits = all_gather(system, 2.0 * rows * model.vocabulary, ranks, 1)
+    logits = all_gather(system, 2.0 * sequences * model.vocabulary, ranks, 1, share.ranks)  # of its own tokens
     return _Layer(linear=linear, vector=moved, tensor=logits)
 
 
@@ -488,15 +564,19 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
 
     Raises KeyError where the chip does not run a number format that is asked for (see Chip.supports).
     """
-    rank, share = _Rank(system.chip, stack, serving), _share(instance, batch)
+    share = _share(instance, batch)
+    fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
+    rank = _Rank(as_served(system.chip), stack, serving, fused)
     model = serving.architecture
-    halves, slow = share.halves, stack.compute_slowdown
+    halves = share.halves
     one, layers, mixtures = _layers(system, rank, instance, share)
     whole = one.times(halves) + _ends(system, rank, instance, share)
     stages = np.asarray(instance.pipeline_parallel, float)
     ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
     with_prompts = share.prompt_tokens > 0
     hiding = np.where(halves > 1.0, np.where(with_prompts, stack.prefill_overlap, stack.decode_overlap), 0.0)
+    reserved = np.where(with_prompts & (halves > 1.0), stack.prefill_reserved_cores, 0.0)
+    slow = stack.compute_slowdown / (1.0 - reserved)
     works = slow * whole.works.seconds
     exchange = whole.exchange.seconds
     exposed = exchange - np.minimum(hiding * exchange, works)
@@ -515,7 +595,9 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
             exchange=exposed,
             transfer=(stages - 1.0) * boundary.seconds * stack.pipeline_exposed,
             host=np.maximum(gaps, floor - busy),
-            fixed=stack.step_s + stack.sequence_s * np.asarray(batch.sequences, float),
+            fixed=stack.step_s
+            + stack.draft_s * np.where(share.sequences > 0, share.queries - 1.0, 0.0)
+            + stack.sequence_s * share.sequences * halves,  # of an attention group: each has its own scheduler
         ),
         matrix_joules=whole.works.matrix_joules * ranks,
         hbm_bytes=whole.works.hbm_bytes * ranks,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Exchange = Literal["all_to_all", "gather"]
+SharedExperts = Literal["local", "routed"]
 TensorLayout = Literal["columns_rows", "weight_stationary_2d"]
 
 
@@ -13,35 +14,40 @@ TensorLayout = Literal["columns_rows", "weight_stationary_2d"]
 class ServingStack:
     """Behaviour of a serving engine. Speeds are over those of the chip's calibration; 1 where nothing else is known."""
 
-    name: str
-    year: int = 2025
+    name: str  # of the catalogue's file
+    year: int = 2025  # since when
     # kernels
     matmul_speed: float = 1.0  # of linear layers
     expert_speed: float = 1.0  # of grouped matmuls
-    prefill_attention_speed: float = 1.0
-    decode_attention_speed: float = 1.0
+    prefill_attention_speed: float = 1.0  # of attention of prompts
+    decode_attention_speed: float = 1.0  # of attention over a cache
+    narrow_attention: bool = False  # an 8-bit cache is multiplied in 8 bits
     repeated_reads: float = 0.0  # of a key head by the query heads that share it: 0 read once, 1 each for itself
-    vector_passes: float = 1.0  # element-wise kernels and their traffic, over those of the usual fusions
+    vector_passes: float = 1.0  # of decoding: element-wise kernels and traffic, over those of the usual fusions
+    prefill_vector_passes: float = 1.0  # the same in passes with prompts
     compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
     # host and launch
     layer_s: float = 0.0  # of a layer and pass: small kernels and gaps that no shape explains
     moe_layer_s: float = 0.0  # the same, on top, for routing and permutes of a mixture layer
     prefill_layer_s: float = 0.0  # least time of a layer of a pass with prompts: the host launches kernels one by one
     step_s: float = 1e-3  # of a pass: scheduling, sampling, output
-    sequence_s: float = 0.0  # of a pass, for each sequence of the instance
+    draft_s: float = 0.0  # of a pass, for each drafted token: a launch of the draft model, its sampling
+    sequence_s: float = 0.0  # of a pass, for each sequence of an attention group
     request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
     # communication
     collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
     tensor_overlap: float = 0.0  # share of all-reduces hidden behind matmuls
-    tensor_layout: TensorLayout = "columns_rows"
+    tensor_layout: TensorLayout = "columns_rows"  # of weights on the ranks of a group
     head_ranks: int = 1  # that divide the output head, where an attention group has fewer
     sequence_parallel: bool = False  # prompts: norms and residuals on a rank's own tokens
     exchange: Exchange = "all_to_all"  # of tokens between attention groups and experts
     dispatch_bytes: float = 1.0  # of an element sent to the experts, scales included
-    combine_bytes: float = 2.0
+    combine_bytes: float = 2.0  # of an element that comes back
     dispatch_speed: float = 1.0  # of dispatch and combine, over the machine's
     decode_overlap: float = 0.0  # share of dispatch and combine hidden behind the other of two micro-batches
     prefill_overlap: float = 0.0  # the same in passes with prompts
+    prefill_reserved_cores: float = 0.0  # share of the cores that dispatch takes while prompts overlap with it
+    shared_experts: SharedExperts = "local"  # on every rank, or on ranks of their own that tokens are routed to
     shared_overlap: float = 0.0  # share of the shared experts' time hidden behind dispatch and combine
     pipeline_exposed: float = 1.0  # share of stage-to-stage transfers that is waited for
     # scheduling

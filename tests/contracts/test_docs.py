@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -19,12 +20,20 @@ from typing import Any
 
 import pytest
 
-from model.chip import FORMATS, AttentionCalibration, Calibration, MatmulCalibration, MemoryCalibration
+from model.chip import (
+    FORMATS,
+    AttentionCalibration,
+    Calibration,
+    DecodeCalibration,
+    MatmulCalibration,
+    MemoryCalibration,
+)
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Tier
-from sweep import columns, study_schema
+from sweep import catalogue, columns, study_schema
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
@@ -48,6 +57,7 @@ TABLES = {
     "outer": study_schema.OuterTable,
 }
 PROSE_WIDTH = 120
+CALIBRATED = ("matmul", "attention", "memory", "decode")  # records of their own inside of a calibration
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -102,6 +112,27 @@ def column_table() -> str:
     for name in columns_of_data_set():
         unit, meaning = columns.describe(name)
         lines.append(f"| `{name}` | {unit} | {meaning} |")
+    return "\n".join(lines)
+
+
+def engine_fields() -> str:
+    """The table of docs/engines.md: every field of an engine with its default and the comment beside it in the code."""
+    source = inspect.getsource(ServingStack)
+    lines = ["| field of an engine | default | meaning |", "| --- | --- | --- |"]
+    for field in fields(ServingStack):
+        comment = re.search(rf"^    {field.name}: [^#\n]*# (.*)$", source, re.M)
+        lines.append(f"| `{field.name}` | {shown(field.default)} | {comment.group(1) if comment else ''} |")
+    return "\n".join(lines)
+
+
+def engine_list() -> str:
+    """The other table there: every engine of the catalogue."""
+    lines = ["| engine | years | variant | runs on | frameworks |", "| --- | --- | --- | --- | --- |"]
+    for name in catalogue.names("engines"):
+        facts = catalogue.entry("engines", name).facts
+        years = f"{facts['from_year']} to {facts.get('to_year', 'now')}"
+        cells = (years, facts.get("variant", ""), ", ".join(facts["vendors"]), ", ".join(facts["frameworks"]))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -169,6 +200,12 @@ def test_every_column_is_described_as_the_code_describes_it() -> None:
     assert column_table() in TEXT["results.md"], "run python -m tests.contracts.test_docs"
 
 
+def test_engines_stand_as_in_the_catalogue() -> None:
+    """The tables of engines and of their fields are those of the code."""
+    assert engine_list() in TEXT["engines.md"], "run python -m tests.contracts.test_docs"
+    assert engine_fields() in TEXT["engines.md"], "run python -m tests.contracts.test_docs"
+
+
 def test_what_the_answer_adds_is_described() -> None:
     """Fields of the JSON answer beside the data set's columns are named."""
     added = ["tokens_per_s_low", "tokens_per_s_high", "sampled", "sampled_gap", "reference_chips", "row",
@@ -191,7 +228,8 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
     [
         ("cost-model.md", [f.name for r in (MatmulCalibration, AttentionCalibration) for f in fields(r)]),
         ("cost-model.md", [f.name for f in fields(MemoryCalibration)]),
-        ("cost-model.md", [f.name for f in fields(Calibration) if f.name not in ("matmul", "attention", "memory")]),
+        ("cost-model.md", [f.name for f in fields(Calibration) if f.name not in CALIBRATED]),
+        ("operators.md", [f.name for f in fields(DecodeCalibration)]),
         ("cost-model.md", [f.name for r in (TimeParts, MemoryParts, EnergyParts) for f in fields(r)]),
         ("cost-model.md", SCHEDULES),
         ("cost-model.md", RECOMPUTE_MODULES),
@@ -239,7 +277,6 @@ def test_every_violation_is_explained() -> None:
     from model.layout import Layout
     from model.legality import rules
     from model.workload import Training
-    from sweep import catalogue
 
     names: set[str] = {"hbm_bytes"}
     for model in ("llama-3-8b", "deepseek-v3"):
@@ -292,6 +329,12 @@ def test_the_case_on_the_page_is_predicted() -> None:
     assert [one.reason for one in predict(json.loads(content))] == [None]
 
 
+def test_the_serving_case_on_the_page_is_predicted() -> None:
+    """The serving run that the page shows can be expressed, and nothing of it is left open."""
+    content = next(text for language, text in blocks(TEXT["serving-cases.md"]) if language == "json serving case")
+    assert [(one.reason, one.chosen) for one in predict(json.loads(content))] == [(None, None)]
+
+
 @pytest.fixture(scope="module")
 def folder_with_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the first study of docs/studies.md, run as the page says."""
@@ -336,6 +379,11 @@ def written_anew() -> None:
         row = re.compile(rf"^(\| {re.escape(rule.name)} \| [^|]* \| )[^|]* \|$", re.M)
         text = row.sub(lambda found, rule=rule: f"{found.group(1)}{changes_of(rule)} |", text)
     (ROOT / "docs" / "validation-cases.md").write_text(text, encoding="utf-8")
+    text = TEXT["engines.md"]
+    for table in (engine_list(), engine_fields()):
+        heading = re.escape(table.split("\n")[0])
+        text = re.sub(rf"^{heading}\n(\|.*\n)*", lambda _, table=table: table + "\n", text, flags=re.M)
+    (ROOT / "docs" / "engines.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""Predicted serving latencies and rates against published measurements: one parameter set per chip and per engine."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import log1p
+from pathlib import Path
+
+import pytest
+
+from sweep.prediction import Prediction, summarise
+from sweep.validation import predict, read_cases
+
+CASES = Path(__file__).parent / "serving_cases.jsonl"
+
+
+@cache
+def predictions() -> tuple[Prediction, ...]:
+    """Every prediction of the shipped cases."""
+    return tuple(one for case in read_cases([CASES]) for one in predict(case))
+
+
+def found(source: str, quantities: str) -> list[Prediction]:
+    """Predictions of a source for some quantities."""
+    return [
+        one
+        for one in predictions()
+        if one.error is not None and one.group.split()[0] == source and one.quantity in quantities.split()
+    ]
+
+
+RATES = "tpot_s tokens_per_s_per_chip layer_s"
+TIMES = "total_time_s ttft_s step_time_s"
+
+
+@pytest.mark.parametrize(
+    ("source", "quantities", "cases", "bound"),
+    [
+        ("cloudmatrix384", RATES, 10, 0.60),  # arXiv:2506.12708, tables 2 to 4
+        ("cann-recipes", RATES, 24, 0.30),
+        ("deepseek", RATES, 2, 0.20),  # profile-data
+        ("sglang", RATES, 9, 0.30),  # LMSYS, 96 H100
+        ("sglang-ant", RATES, 8, 0.35),
+        ("trtllm-dsr1", RATES, 10, 0.20),
+        ("trtllm-static", TIMES, 12, 0.35),  # v0.5 and v0.6.1
+        ("palm-tpuv4", TIMES, 14, 0.25),  # arXiv:2211.05102
+        ("amd-vllm", TIMES, 6, 0.35),
+        ("dstack", TIMES, 8, 0.80),
+        ("aic-silicon", "tpot_s", 24, 0.40),
+        ("aic-silicon", "latency_s", 24, 0.40),
+        ("aic-silicon", "ttft_s", 24, 0.80),
+    ],
+)
+def test_mean_error_of_a_source(source: str, quantities: str, cases: int, bound: float) -> None:
+    """The mean absolute error stays within its bound, over no fewer predictions than the shipped cases give."""
+    errors = [abs(one.error or 0.0) for one in found(source, quantities)]
+    assert len(errors) >= cases
+    assert sum(errors) / len(errors) <= bound
+
+
+def test_the_model_is_closer_than_peaks_alone() -> None:
+    """On each source the predictions are nearer than the naive bound by a factor, in logarithms of the ratios."""
+    for source in {one.group.split()[0] for one in predictions() if one.error is not None}:
+        rows = [one for one in predictions() if one.group.split()[0] == source and one.roofline_error is not None]
+        own = sum(abs(log1p(one.error or 0.0)) for one in rows)
+        assert own < 0.6 * sum(abs(log1p(one.roofline_error or 0.0)) for one in rows), source
+
+
+def test_every_case_is_predicted_or_has_a_reason() -> None:
+    """No case is dropped in silence; all that is shipped can be asked."""
+    assert {one.id for one in predictions()} == {str(case["id"]) for case in read_cases([CASES])}
+    assert all((one.predicted is None) == (one.reason is not None) for one in predictions())
+    assert not [one.reason for one in predictions() if one.reason]
+
+
+def test_sums_hold_the_naive_bound() -> None:
+    """Each group of serving runs has the error of the naive bound beside its own."""
+    assert all(one.roofline is not None for one in summarise(predictions()))
