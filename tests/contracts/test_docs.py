@@ -22,6 +22,7 @@ import pytest
 
 from model.chip import (
     FORMATS,
+    TRAINING_FORMATS,
     AttentionCalibration,
     Calibration,
     DecodeCalibration,
