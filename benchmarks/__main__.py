@@ -9,8 +9,8 @@ from importlib import import_module
 from benchmarks.measurement import Measurement
 
 BENCHMARKS = (
-    "start_up", "evaluation", "all_rows", "exact_search", "optuna_search", "scaling", "driver_load", "network_cut",
-    "headline_study",
+    "start_up", "evaluation", "all_rows", "exact_search", "serving_search", "optuna_search", "scaling", "driver_load",
+    "network_cut", "headline_study",
 )  # fmt: skip
 # One thread, and freed memory kept by the process: a block's temporaries are then reused, not mapped afresh each time.
 ENVIRONMENT = {

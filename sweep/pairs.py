@@ -49,12 +49,16 @@ class Sides:
 
 
 def _undominated(known: ServedRecords, latency: str, limit: float) -> Array:
-    """Numbers of the instances that no other of as many ranks beats in requests/s and latency."""
+    """Numbers of the instances that no other of as many ranks beats in requests/s and latency.
+
+    Those that fit and are fast enough; where there are none the others, so that the answer can say what they break.
+    """
     numbers = np.arange(known.space.count)
     if not len(numbers):
         return numbers
     side = _evaluated(known, numbers)
-    good = np.flatnonzero((side["excess"] <= 0) & (side[latency] <= limit))
+    fits, every = side["excess"] <= 0, np.ones(len(numbers), bool)
+    good = next(np.flatnonzero(some) for some in (fits & (side[latency] <= limit), fits, every) if some.any())
     values = np.stack([-side["rate"][good], side[latency][good]], axis=1)
     ranks, kept = side["ranks"][good], [np.empty(0, np.int64)]
     for size in np.unique(ranks):

@@ -22,6 +22,7 @@ import pytest
 
 from model.chip import (
     FORMATS,
+    TRAINING_FORMATS,
     AttentionCalibration,
     Calibration,
     DecodeCalibration,
@@ -33,7 +34,7 @@ from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHE
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Tier
-from sweep import catalogue, columns, study_schema
+from sweep import catalogue, columns, serving_schema, study_schema
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
@@ -43,6 +44,7 @@ from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
 from sweep.validation import predict
+from sweep.work import KV_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -56,6 +58,14 @@ TABLES = {
     "search": study_schema.SearchTable,
     "outer": study_schema.OuterTable,
 }
+SERVING_TABLES = {
+    "traffic": serving_schema.TrafficTable,
+    "targets": serving_schema.TargetsTable,
+    "serving": serving_schema.ServingTable,
+    "layout": serving_schema.InstanceTable,
+}
+TRAINED = ("step_time_s", "mfu")  # of training alone
+SERVING_VIOLATIONS = ("violation_hbm_bytes", "violation_engine_sequences", "violation_instances")
 PROSE_WIDTH = 120
 CALIBRATED = ("matmul", "attention", "memory", "decode")  # records of their own inside of a calibration
 
@@ -104,6 +114,17 @@ def columns_of_data_set() -> list[str]:
     """Names of the data set's columns in their order; constraints add `violation_limit_` and the quantity's name."""
     own = columns.TRAINING
     return [*own.identity, *own.layout, *own.quantities, "bound_by", *own.parts, "violation_hbm_bytes", "feasible"]
+
+
+def serving_table() -> str:
+    """The table of columns in docs/serving.md."""
+    own = columns.SETS["serving"]
+    lines = ["| column of serving | unit | meaning |", "| --- | --- | --- |"]
+    for name in (*own.identity, *own.layout, *own.quantities, "bound_by", *own.parts, *SERVING_VIOLATIONS, "feasible"):
+        if name not in columns.IDENTITY_MEANINGS:
+            unit, meaning = columns.describe(name)
+            lines.append(f"| `{name}` | {unit} | {meaning} |")
+    return "\n".join(lines)
 
 
 def column_table() -> str:
@@ -206,6 +227,20 @@ def test_engines_stand_as_in_the_catalogue() -> None:
     assert engine_fields() in TEXT["engines.md"], "run python -m tests.contracts.test_docs"
 
 
+def test_every_column_of_serving_is_described_as_the_code_describes_it() -> None:
+    """The table of columns of serving holds every column that training has not."""
+    assert serving_table() in TEXT["serving.md"], "run python -m tests.contracts.test_docs"
+
+
+@pytest.mark.parametrize("table", SERVING_TABLES)
+def test_every_key_of_a_serving_study_stands_in_the_table_of_its_table(table: str) -> None:
+    """Each table of a serving study has a section whose table lists all of its keys and no other."""
+    section = re.split(r"^### ", TEXT["serving.md"], flags=re.M)
+    own = next(text for text in section if re.match(rf"`\[{table}\]`", text))
+    listed = {key for row in table_rows(own, "key") for key in re.findall(r"`(\w+)`", row[0])}
+    assert listed == set(SERVING_TABLES[table].model_fields)
+
+
 def test_what_the_answer_adds_is_described() -> None:
     """Fields of the JSON answer beside the data set's columns are named."""
     added = ["tokens_per_s_low", "tokens_per_s_high", "sampled", "sampled_gap", "reference_chips", "row",
@@ -233,9 +268,11 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("cost-model.md", [f.name for r in (TimeParts, MemoryParts, EnergyParts) for f in fields(r)]),
         ("cost-model.md", SCHEDULES),
         ("cost-model.md", RECOMPUTE_MODULES),
-        ("cost-model.md", FORMATS),
-        ("studies.md", [*SCHEDULES, *RECOMPUTE_MODULES, *CONTEXT_EXCHANGES, *RANK_ORDERS, *FORMATS]),
-        ("studies.md", columns.QUANTITIES),
+        ("cost-model.md", TRAINING_FORMATS),
+        ("serving.md", [*FORMATS, *KV_BYTES]),
+        ("studies.md", [*SCHEDULES, *RECOMPUTE_MODULES, *CONTEXT_EXCHANGES, *RANK_ORDERS, *TRAINING_FORMATS]),
+        ("studies.md", columns.TRAINING.quantities),
+        ("serving.md", [name for one in columns.SETS.values() for name in one.quantities if name not in TRAINED]),
         ("studies.md", CHANGEABLE),
         ("studies.md", study_schema.StudyTable.model_fields),
         ("studies.md", study_schema.RangeTable.model_fields),
@@ -374,6 +411,8 @@ def written_anew() -> None:
     """Write the generated tables into the pages: all columns, and what each flag rule changes."""
     text = re.sub(r"^\| column \|.*?\n(?!\|)", lambda _: column_table() + "\n", TEXT["results.md"], flags=re.M | re.S)
     (ROOT / "docs" / "results.md").write_text(text, encoding="utf-8")
+    own = re.compile(r"^\| column of serving \|.*?\n(?!\|)", re.M | re.S)
+    (ROOT / "docs" / "serving.md").write_text(own.sub(lambda _: serving_table() + "\n", TEXT["serving.md"]), "utf-8")
     text = TEXT["validation-cases.md"]
     for rule in RULES:
         row = re.compile(rf"^(\| {re.escape(rule.name)} \| [^|]* \| )[^|]* \|$", re.M)

@@ -1,0 +1,151 @@
+"""`sweep try`, `sweep size`, and `run`, `plan` and `explain` of a study of serving, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.cli import main
+
+DECODE = [
+    "try",
+    "--model",
+    "deepseek-v2",
+    "--system",
+    "dgx-h200",
+    "--chips",
+    "16",
+    "--phase",
+    "decode",
+    "--tpot",
+    "40 ms",
+]
+SIZE = ["size", "--model", "llama-3.1-70b", "--system", "dgx-h100", "--load", "5000 tokens/s", "--input", "2048",
+        "--output", "512", "--ttft", "1 s", "--tpot", "40 ms"]  # fmt: skip
+
+
+def swept(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code and output of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    told = capsys.readouterr()
+    return int(ended.value.code or 0), told.out, told.err
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    code, out, err = swept(capsys, *arguments, "--json")
+    assert code == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+@pytest.mark.parametrize(
+    "question", [DECODE, ["try", "--model", "llama-3-8b", "--system", "hgx-h20", "--chips", "8", "--batch", "64"]]
+)
+def test_the_study_that_is_printed_repeats_the_answer(
+    question: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The TOML below the answer, run as a study, has the same answer."""
+    found = asked(capsys, *question)
+    (tmp_path / "again.toml").write_text(found["study"])
+    run = asked(capsys, "run", str(tmp_path / "again.toml"), "--out", str(tmp_path), "--workers", "0")
+    (first,), (second,) = found["answer"], run["answer"]
+    assert {name: first[name] for name in first} == {name: second[name] for name in first}
+
+
+def test_the_answer_comes_first_and_the_study_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """People read what was asked for in the first line."""
+    code, out, _ = swept(capsys, *DECODE)
+    assert code == 0
+    assert "TPOT 40 ms" in out.splitlines()[0]
+    assert "token/s" in out.splitlines()[0]
+    assert out.rstrip().endswith('tpot = "<= 40 ms"')
+
+
+def test_the_smallest_cluster_carries_the_load_and_no_smaller_one_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """The cluster meets load and targets; with fewer chips on offer there is no answer."""
+    (row,) = asked(capsys, *SIZE)["answer"]
+    assert row["tokens_per_s"] >= 5000
+    assert row["ttft_s"] <= 1.0
+    assert row["tpot_s"] <= 0.04
+    assert row["chips_used"] <= 16
+    (tight,) = asked(capsys, *SIZE, "--chips", str(int(row["chips_used"]) + 1))["answer"]
+    assert tight["chips_used"] == row["chips_used"]
+    twice = [*SIZE[:6], "10000 tokens/s", *SIZE[7:]]
+    (more,) = asked(capsys, *twice)["answer"]
+    assert row["chips_used"] < more["chips_used"] <= 2 * row["chips_used"]
+    code, _, err = swept(capsys, *twice, "--chips", "8")
+    assert code == 3
+    assert "no feasible layout" in err
+
+
+def test_the_size_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """First the chips, then the instances and the latencies, then what bounds them."""
+    code, out, _ = swept(capsys, *SIZE, "--deployment", "colocated")
+    first, instances, latencies, why = out.splitlines()[:4]
+    assert code == 0
+    assert first.split()[1:4] == ["chips", "of", "dgx-h100"]
+    assert instances.startswith("colocated: ")
+    assert "TTFT" in latencies
+    assert why.startswith("Why not fewer")
+
+
+def test_mistakes_are_told_by_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """All at once, with exit code 2 and no traceback."""
+    code, _, err = swept(
+        capsys, "try", "--model", "deepseek-v22", "--system", "dgx-h20", "--chips", "8", "--phase", "decode",
+        "--tpot", "50",
+    )  # fmt: skip
+    assert code == 2
+    assert {line.split()[0] for line in err.splitlines()[1:]} == {"--model", "--system", "--tpot"}
+    code, _, err = swept(capsys, "size", "--model", "deepseek-v2", "--system", "dgx-h200")
+    assert code == 2
+    assert "--load" in err
+
+
+STUDY = """
+question = "together or apart?"
+phase = "serving"
+chips = [8]
+[[workloads]]
+model = "llama-3-8b"
+[traffic]
+input_tokens = "1024 token"
+output_tokens = "256 token"
+[targets]
+ttft = "<= 2 s"
+tpot = ["<= 20 ms", "<= 0.01 ms"]
+[[designs]]
+system = "dgx-h100"
+[layout]
+deployment = DEPLOYMENT
+"""
+
+
+@pytest.mark.parametrize("deployment", ["colocated", "disaggregated"])
+def test_a_row_of_serving_is_taken_apart(deployment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parts of a pass add up, targets that nothing meets are told, and the plan names the axes."""
+    file = tmp_path / "serve.toml"
+    file.write_text(STUDY.replace("DEPLOYMENT", json.dumps(deployment)))
+    found = asked(capsys, "run", str(file), "--out", str(tmp_path), "--workers", "0")
+    (row,) = found["answer"]
+    assert row["deployment"] == deployment
+    assert "limit tpot s" in found["infeasible"][0]["reason"]
+    told = asked(capsys, "explain", f"{found['run']}#{row['row']}")
+    phases = {"prefill", "decode"} if deployment == "disaggregated" else {"serving"}
+    assert set(told["time_s"]) == phases
+    for name in phases:
+        assert sum(told["memory_bytes"][name].values()) <= 80e9
+        assert told["bound_by"][name] == max(told["time_s"][name], key=told["time_s"][name].get)
+    own = told["memory_bytes"]["decode" if deployment == "disaggregated" else "serving"]
+    assert sum(own.values()) == pytest.approx(row["hbm_used_bytes"], rel=1e-12)
+    code, out, _ = swept(capsys, "explain", f"{found['run']}#{row['row']}")
+    assert code == 0
+    assert "bound:" in out
+    code, out, _ = swept(capsys, "plan", str(file), "--workers", "1")
+    assert code == 0
+    assert "tp x cp x pp is at most the ranks" in out
