@@ -108,7 +108,7 @@ class DecodeCalibration:
     grouped_padding_rows: float = 64.0  # rows lost in partly filled tiles, of each expert
     weights_fraction: float = 0.8  # of the HBM bandwidth, reading the experts' weights
     grouped_launch_s: float = 8e-6
-    launch_share: float = 1.0  # of all launches, in graphs whose kernels start before those ahead of them end
+    launch_share: float = 1.0  # of launches in captured graphs, where kernels start before those ahead of them end
     prompt_attention_speed: float = 1.0  # kernels of prompts, over those of training at the clock of training
 
 
@@ -171,12 +171,11 @@ class Chip:
         return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
 
 
-def as_served(chip: Chip) -> Chip:
-    """The chip with the launches of kernels that follow each other in a captured graph."""
-    fit = chip.calibration
-    share = fit.decode.launch_share
+def launching(chip: Chip, share: float) -> Chip:
+    """The chip with a share of its launches: kernels of a captured graph may start before those ahead of them end."""
     if share == 1.0:
         return chip
+    fit = chip.calibration
     matmul = {name: replace(one, launch_s=one.launch_s * share) for name, one in fit.matmul.items()}
     memory = replace(fit.memory, vector_launch_s=fit.memory.vector_launch_s * share)
     names = ("attention_launch_s", "latent_launch_s", "indexer_launch_s", "grouped_launch_s")

@@ -63,6 +63,7 @@ LOWER_IS_BETTER = frozenset(
         *(
             "bulk_latency_s",
             "bulk_congestion",
+            "launch_share",
             "exchange_congestion",
             "bulk_congestion",
             "vector_launch_s",

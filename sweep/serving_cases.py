@@ -23,7 +23,7 @@ from model.system import System
 from sweep import catalogue
 from sweep.engine_choice import choose
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, architecture, number
-from sweep.serving_formats import precision
+from sweep.serving_formats import labelled, precision
 
 Way = Literal["prefill", "decode", "static", "concurrent", "offline"]
 
@@ -416,6 +416,8 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
         raise InexpressibleError("a state of the software between releases")
     if way in ("concurrent", "offline") and features.get("disaggregated"):
         raise InexpressibleError("prefill and decode apart, without the layout of each")
+    if labelled(case, "not tuned for"):
+        raise InexpressibleError("a checkpoint that the engine has no kernels for on this chip")
     name, sold_with = CHIP_SYSTEMS[str(case["chip"])]
     system = catalogue.system(name, chip_name=sold_with)
     found = choose(case, name)

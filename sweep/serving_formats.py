@@ -107,7 +107,9 @@ def precision(case: Mapping[str, Any], model: Architecture, chip: Chip) -> Preci
     elif "w4a16" in text.lower():
         activations = "bf16"
     weights, experts, projections = _roles(named, model, _of_checkpoint(case))
-    core, kv_bytes, open_cache = _cache(said, model, (weights, experts))
+    if labelled(case, "with FP8 KV") and not said.get("kv"):
+        said = {**said, "kv": "fp8"}
+    core, kv_bytes, open_cache = _cache(said, model, (weights, experts), chip)
     if open_cache:
         chosen.append(f"kv={8 * kv_bytes:.0f} bits")
     matched = [
@@ -148,7 +150,18 @@ def _roles(named: list[tuple[str, str]], model: Architecture, native: str | None
     return by_role["dense"], by_role["experts"], by_role["attention"]
 
 
-def _cache(said: Mapping[str, Any], model: Architecture, formats: tuple[str, str]) -> tuple[str, float, bool]:
+_MEANING = re.compile(r"\b(\w+) = ([^,;]+)")
+
+
+def labelled(case: Mapping[str, Any], meaning: str) -> bool:
+    """Whether a label in the section of a case means so by its notes, as in "amd = ... with FP8 KV"."""
+    words = re.findall(r"\w+", str(case.get("table_or_section") or ""))
+    return any(label in words and meaning in text for label, text in _MEANING.findall(str(case.get("notes") or "")))
+
+
+def _cache(
+    said: Mapping[str, Any], model: Architecture, formats: tuple[str, str], chip: Chip
+) -> tuple[str, float, bool]:
     """Format that attention multiplies in, bytes of an element of the cache, and whether the source left it open."""
     text = str(said.get("kv") or "")
     named = _first(text)
@@ -156,4 +169,6 @@ def _cache(said: Mapping[str, Any], model: Architecture, formats: tuple[str, str
         # 4-bit checkpoints come with scales for a cache of 8 bits, and kernels of sparse attention read one of 8 bits
         eight = "nvfp4" in formats or model.sparse is not None
         return "bf16", 1.0 if eight else 2.0, True
-    return ("fp8" if "fa3-fp8" in text else "bf16"), 2.0 if named == "bf16" else 1.0, False
+    # kernels of chips with 4-bit matrix engines multiply a cache of fp8 as it is
+    whole = named == "fp8" and ("fa3-fp8" in text or chip.supports("nvfp4"))
+    return ("fp8" if whole else "bf16"), 2.0 if named == "bf16" else 1.0, False

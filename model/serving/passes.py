@@ -18,7 +18,7 @@ import numpy as np
 
 from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from model.attention import fused_attention
-from model.chip import FORMATS, Chip, as_served
+from model.chip import FORMATS, Chip, launching
 from model.collective import transfer
 from model.cost import Parts
 from model.matmul import matmul
@@ -566,7 +566,9 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
     """
     share = _share(instance, batch)
     fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
-    rank = _Rank(as_served(system.chip), stack, serving, fused)
+    rank = _Rank(
+        launching(system.chip, stack.launch_share * system.chip.calibration.decode.launch_share), stack, serving, fused
+    )
     model = serving.architecture
     halves = share.halves
     one, layers, mixtures = _layers(system, rank, instance, share)

@@ -27,6 +27,7 @@ class ServingStack:
     prefill_vector_passes: float = 1.0  # the same in passes with prompts
     compute_slowdown: float = 1.0  # gaps between kernels and stragglers, of everything that computes
     # host and launch
+    launch_share: float = 1.0  # of the launches of kernels, the others hidden behind the kernels ahead of them
     layer_s: float = 0.0  # of a layer and pass: small kernels and gaps that no shape explains
     moe_layer_s: float = 0.0  # the same, on top, for routing and permutes of a mixture layer
     prefill_layer_s: float = 0.0  # least time of a layer of a pass with prompts: the host launches kernels one by one

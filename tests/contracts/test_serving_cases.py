@@ -64,7 +64,7 @@ def layout(question: ServingQuestion) -> tuple[int, ...]:
          "tensorrt-llm-2023"),
         ("h200", {"software": None, "notes": "sglang 0.5.9; image=x"}, "sglang-2025"),
         ("h200", {"software": {"framework": "sglang"}, "ep": 32}, "sglang-large-ep-2025"),
-        ("ascend_910c", {"software": {"framework": "cloudmatrix384"}}, "cann-2025"),
+        ("ascend_910c", {"software": {"framework": "cloudmatrix384"}}, "cloudmatrix-infer-2025"),
         ("ascend_910b3", {"software": {"framework": "vllm", "year": 2025}}, "vllm-ascend-2025"),
         ("tpu_v4", {"software": {"framework": "palm-tpuv4"}}, "palm-tpu-2022"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.architecture import LatentAttention, SparseAttention
-from model.chip import FORMATS, Chip
+from model.chip import FORMATS, Chip, as_served
 from model.serving.attention import cached_attention, indexer, latent_cached_attention
 from model.serving.collectives import (
     all_gather,
@@ -101,6 +101,17 @@ def test_nothing_beats_the_machine(system: System) -> None:
         rows = np.array([1.0, 64, 4096, 65536])
         seconds = grouped_matmul(chip, number_format, rows, 8, 4096, 7168).seconds
         assert np.all(seconds >= 2.0 * rows * 4096 * 7168 / chip.peak_flops[FORMATS[number_format].peak])
+
+
+@given(system=systems)
+def test_chained_kernels_only_lose_launches(system: System) -> None:
+    """Captured graphs take a share off every launch: each kernel gets shorter, and moves the same bytes."""
+    decode = replace(system.chip.calibration.decode, launch_share=0.5)
+    chip = replace(system.chip, calibration=replace(system.chip.calibration, decode=decode))
+    shorter = kernels(as_served(chip))
+    for name, work in kernels(chip).items():
+        assert np.all(shorter[name].seconds < work.seconds), name
+        np.testing.assert_array_equal(shorter[name].hbm_bytes, work.hbm_bytes)
 
 
 @given(system=systems)
