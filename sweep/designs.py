@@ -13,6 +13,7 @@ from model import units
 from model.stack import Stack
 from model.system import System, partly_used
 from sweep import catalogue
+from sweep.axes import InstanceAxes
 from sweep.errors import nearest
 
 # What a study may change about a machine: path (with * for any name) -> dimension of the value.
@@ -51,13 +52,14 @@ _OF_A_PACKAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class ServedFormats:
+class HowServed:
     """How a design serves where it is not as the workload does; None: as the workload."""
 
     expert: str | None = None
     attention: str | None = None
     cache: str | None = None
     redundant: tuple[int, ...] | None = None  # numbers of redundant experts on offer
+    axes: InstanceAxes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Design:
     power_cap_w: float | None = None
     changes: tuple[tuple[str, float], ...] = ()
     extra: Path | None = None  # folder of further catalogue entries
-    served: ServedFormats = ServedFormats()
+    served: HowServed = HowServed()
 
 
 def dimension_of(path: str) -> units.Dimension:

@@ -74,13 +74,19 @@ def served_records(question: Question, case: Case, phase: Phase | None = None) -
         if name in TARGETS and sense == "<=":
             most[name] = min(limit, most.get(name, np.inf))
     limits = tuple((name, limit) for name, limit in most.items() if phase != "decode" or name.startswith("tpot"))
-    space = instance_space(problem, _axes(question, phase, engine, work))
+    space = instance_space(problem, _axes(question, axes_of(question, case), phase, engine, work))
     return ServedRecords(system, engine, shape, work, phase, ranks, limits, space)
 
 
-def _axes(question: Question, phase: Phase, engine: ServingStack, work: ServingWork) -> InstanceAxes:
-    """The study's axes with the batches to look at: none where the best one is to be solved."""
-    axes: InstanceAxes = question.axes
+def axes_of(question: Question, case: Case) -> InstanceAxes:
+    """What the instances of a case vary over: as its design says, or else the study."""
+    return case.design.served.axes or question.axes
+
+
+def _axes(
+    question: Question, axes: InstanceAxes, phase: Phase, engine: ServingStack, work: ServingWork
+) -> InstanceAxes:
+    """The axes of a case with the batches to look at: none where the best one is to be solved."""
     if axes.batch and phase == work.phase:
         return axes
     search = question.search

@@ -155,17 +155,6 @@ class ServingTable(Table):
     redundant_experts: Annotated[tuple[int, ...], BeforeValidator(_counts(0))] = (0,)
 
 
-class ServingDesignTable(DesignTable):
-    """A machine to compare, its serving engine, and the formats that it serves in."""
-
-    engine: str | None = None
-    number_format: Formats | None = None
-    expert_format: Format = None
-    attention_format: Format = None
-    kv_format: Annotated[str | None, _format(tuple(KV_BYTES))] = None
-    redundant_experts: Annotated[tuple[int, ...] | None, BeforeValidator(_counts(0))] = None
-
-
 class InstanceTable(Table):
     """Narrowing of the axes of instances."""
 
@@ -182,6 +171,18 @@ class InstanceTable(Table):
     deployment: Annotated[tuple[int, ...], BeforeValidator(choices_of(CODED["deployment"], "deployment"))] = (
         _AXES.deployment
     )
+
+
+class ServingDesignTable(DesignTable):
+    """A machine to compare, its serving engine, and the formats that it serves in."""
+
+    engine: str | None = None
+    number_format: Formats | None = None
+    expert_format: Format = None
+    attention_format: Format = None
+    kv_format: Annotated[str | None, _format(tuple(KV_BYTES))] = None
+    redundant_experts: Annotated[tuple[int, ...] | None, BeforeValidator(_counts(0))] = None
+    layout: InstanceTable | None = None
 
 
 class ServingSearchTable(SearchTable):

@@ -20,7 +20,7 @@ from sweep.cases import Case, Question
 from sweep.columns import QUANTITIES, SETS, ColumnSet
 from sweep.keep import Columns, Leaders, merged, objectives
 from sweep.search import Tally
-from sweep.served import Served, ServedRecords, constraints_of, served, served_records
+from sweep.served import Served, ServedRecords, axes_of, constraints_of, served, served_records
 
 BLOCK = 1 << 12  # points evaluated at once
 _MIXED_BLOCK = 1 << 14  # of instances that take prompts in: a call costs as much as some thousand of them
@@ -66,7 +66,7 @@ class CaseSpace:
     @property
     def colocated(self) -> int:
         """Points of instances that do all that the phase asks for."""
-        return self.of.known.space.count if _offers(self.of.question, self.of.known, COLOCATED) else 0
+        return self.of.known.space.count if _offers(self.of.question, self.of.case, COLOCATED) else 0
 
     @property
     def count(self) -> int:
@@ -96,15 +96,15 @@ class CaseSpace:
         return self.of.known.space.degrees
 
 
-def _offers(question: Question, known: ServedRecords, deployment: int) -> bool:
+def _offers(question: Question, case: Case, deployment: int) -> bool:
     """Whether a study looks at a deployment; a single phase has but one."""
-    return deployment in (question.axes.deployment if known.work.phase == "serving" else (COLOCATED,))
+    return deployment in (axes_of(question, case).deployment if case.work.phase == "serving" else (COLOCATED,))
 
 
 def serving_case(question: Question, case: Case) -> ServingCase:
     """Look a case up in the catalogue and list its instances."""
     known = served_records(question, case)
-    if not _offers(question, known, DISAGGREGATED):
+    if not _offers(question, case, DISAGGREGATED):
         return ServingCase(question, case, known, None)
     prefill, decode = (served_records(question, case, phase) for phase in ("prefill", "decode"))
     return ServingCase(question, case, known, pairs.Sides(prefill, decode, _limits(question, case)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from model.serving.workload import Balance, Requests
 from sweep import catalogue
 from sweep.axes import InstanceAxes
 from sweep.columns import SETS
-from sweep.designs import ServedFormats
+from sweep.designs import HowServed
 from sweep.errors import nearest
 from sweep.serving_schema import ServingDesignTable, ServingStudyTable
 from sweep.study import Checker
@@ -26,6 +26,14 @@ class ServingChecker(Checker):
         """What the instances vary over."""
         return InstanceAxes(**{f.name: getattr(table.layout, f.name) for f in fields(InstanceAxes)})
 
+    def own_axes(self, table: StudyTable, given: ServingDesignTable) -> InstanceAxes | None:
+        """The study's axes with what a design says of its own."""
+        if given.layout is None:
+            return None
+        own = {name: getattr(given.layout, name) for name in given.layout.model_fields_set}
+        merged: InstanceAxes = replace(self.axes(table), **own)
+        return merged
+
     def stack(self, key: str, given: DesignTable) -> str | None:
         """The design's engine, or the system's default."""
         assert isinstance(given, ServingDesignTable), "the table has the form of this checker"
@@ -36,10 +44,11 @@ class ServingChecker(Checker):
             return None
         return given.engine or catalogue.default_engine(given.system, self.extra)
 
-    def served(self, given: DesignTable) -> ServedFormats:
+    def served(self, table: StudyTable, given: DesignTable) -> HowServed:
         """How the design serves where it is not as the workload does."""
         assert isinstance(given, ServingDesignTable), "the table has the form of this checker"
-        return ServedFormats(given.expert_format, given.attention_format, given.kv_format, given.redundant_experts)
+        own = (given.expert_format, given.attention_format, given.kv_format, given.redundant_experts)
+        return HowServed(*own, self.own_axes(table, given))
 
     def workloads(self, table: StudyTable) -> tuple[Workload, ...]:
         """What is served, at every target."""
@@ -81,8 +90,10 @@ class ServingChecker(Checker):
         for name in type(table.targets).model_fields:
             if getattr(table.targets, name) and f"{name}_s" not in known:
                 self.wrong(f"targets.{name}", f'phase = "{table.phase}" has no such latency', None, "leave it out")
-        if table.phase != "serving" and table.layout.deployment != (0,):
-            self.wrong("layout.deployment", 'is for phase = "serving"', None, "leave it out")
+        given = {"layout": table.layout} | {f"designs[{i}].layout": one.layout for i, one in enumerate(table.designs)}
+        for key, layout in given.items():
+            if layout is not None and table.phase != "serving" and layout.deployment != (0,):
+                self.wrong(f"{key}.deployment", 'is for phase = "serving"', None, "leave it out")
         for key, names in (
             ("search.objective", (table.search.objective,)),
             ("search.pareto", table.search.pareto),

@@ -16,7 +16,7 @@ from model import units
 from sweep import catalogue
 from sweep.axes import Axes, InstanceAxes
 from sweep.columns import SETS
-from sweep.designs import Design, ServedFormats, changed, dimension_of, machine
+from sweep.designs import Design, HowServed, changed, dimension_of, machine
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
 from sweep.samplers import SAMPLERS
@@ -267,9 +267,9 @@ class Checker:
             return None
         return given.stack or catalogue.default_stack(given.system, self.extra)
 
-    def served(self, given: DesignTable) -> ServedFormats:
+    def served(self, table: StudyTable, given: DesignTable) -> HowServed:
         """How the design serves."""
-        return ServedFormats()
+        return HowServed()
 
     def designs(self, table: StudyTable) -> tuple[Design, ...]:
         """Designs with their defaults filled in."""
@@ -288,7 +288,7 @@ class Checker:
             if stack is None:
                 continue
             changes = self.changes(key, one.change)
-            own = (one.number_format, one.power_cap, changes, self.extra, self.served(one))
+            own = (one.number_format, one.power_cap, changes, self.extra, self.served(table, one))
             designs.append(Design(label, one.system, stack, chips, *own))
             self.applies(key, designs[-1])
         return tuple(designs)
