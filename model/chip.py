@@ -106,6 +106,7 @@ class DecodeCalibration:
     indexer_launch_s: float = 8e-6
     grouped_fraction: float = 0.9  # large grouped matmuls, over large plain ones
     grouped_padding_rows: float = 64.0  # rows lost in partly filled tiles, of each expert
+    narrow_weights_fraction: float = 0.7  # of that, where weights are widened to 16 bits on their way
     weights_fraction: float = 0.8  # of the HBM bandwidth, reading the experts' weights
     grouped_launch_s: float = 8e-6
     launch_share: float = 1.0  # of launches in captured graphs, where kernels start before those ahead of them end

@@ -19,7 +19,7 @@ _NAMED_FIRST = re.compile(r"(vllm|sglang|trtllm|tensorrt-llm)\b", re.I)
 _YEARS = {
     "vllm": (((0, 14), 2026), ((0, 7), 2025), ((0, 2), 2024)),
     "sglang": (((0, 5), 2026), ((0, 4), 2025), ((0, 1), 2024)),
-    "tensorrt-llm": (((1, 1), 2026), ((0, 17), 2025), ((0, 8), 2024), ((0, 5), 2023)),
+    "tensorrt-llm": (((1, 0), 2026), ((0, 17), 2025), ((0, 8), 2024), ((0, 5), 2023)),
 }
 _SECOND_HAND = re.compile(r"quoting another source", re.I)
 _LARGE = 8  # ranks of an expert group that fit in a node

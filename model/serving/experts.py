@@ -35,7 +35,9 @@ def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: An
     padded = each + fit.grouped_padding_rows * (each + _SMALLEST_TILE) / (each + fit.grouped_padding_rows)
     compute = 2.0 * padded * active * n * k / speed
     moved = active * n * k * kind.weight_bytes + rows * (k * kind.input_bytes + 2.0 * n)
-    memory = moved / (chip.hbm_bandwidth * fit.weights_fraction)
+    widened = kind.peak == "bf16" and kind.weight_bytes < kind.input_bytes
+    fraction = fit.weights_fraction * (fit.narrow_weights_fraction if widened else 1.0)
+    memory = moved / (chip.hbm_bandwidth * fraction)
     flops = 2.0 * rows * n * k
     launch = np.where(rows > 0.0, fit.grouped_launch_s, 0.0)
     return Work(launch + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[kind.peak], moved)
