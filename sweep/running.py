@@ -29,6 +29,7 @@ from sweep.sampled import baseline_notes
 from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
 from sweep.store import DamagedPartError, Place, RunFolder
+from sweep.store.parts import read_table
 from sweep.study import Study
 from sweep.trial_log import FOLDER, TrialLog
 from sweep.trials import quiet
@@ -201,7 +202,18 @@ def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     found = _read_back(run)
     told = headlines if run.study.phase == "training" else serving_answer.headlines
     lines = () if run.study.outer else tuple(told(run.study, found.rows))
-    return Finished(path, store.digest(path), found, lines, notes, fresh, failed, untried)
+    return Finished(path, store.digest(path), found, (*lines, *_front(run)), notes, fresh, failed, untried)
+
+
+def _front(run: _Run) -> list[str]:
+    """A front of serving in words, from the data set."""
+    search = run.study.search
+    if run.study.phase == "training" or search.rows != "pareto":
+        return []
+    names = ("design", "number_format", "corner", *search.pareto)
+    parts = [read_table(part, names) for part in sorted(run.folder.designs.iterdir(), key=str)]
+    rows = {name: [value for part in parts for value in part.column(name).to_pylist()] for name in names}
+    return serving_answer.front_lines(run.study, rows)
 
 
 def _compute(run: _Run) -> tuple[tuple[Mapping[str, Any], ...], int]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, Any]
+_SPEEDS = (10, 20, 30, 50, 70, 100, 150)  # tokens per second of a user at which a front is told
 _DEGREES = ("tp", "cp", "pp", "dp", "ep", "etp")
 
 
@@ -60,6 +61,39 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
             value = units.show(row[quantity.name], quantity.dimension.unit)
             texts.append(f"{row['design']} {row['number_format']} {value}{ratio}{rumour}")
         lines.append(f"{title}; {quantity.name}: {'; '.join(texts)}")
+    return lines
+
+
+def front_lines(study: Study, rows: Mapping[str, Sequence[Any]]) -> list[str]:
+    """A front of throughput against speed for a user in a line for each design: the best at speeds in between.
+
+    Parameters
+    ----------
+    study
+        The study.
+    rows
+        Columns of the data set.
+    """
+    fast = "tokens_per_s_per_user"
+    if study.search.rows != "pareto" or len(study.search.pareto) != 2 or fast not in study.search.pareto:
+        return []
+    other = next(name for name in study.search.pareto if name != fast)
+    sign, unit = QUANTITIES[other].sign, QUANTITIES[other].dimension.unit
+    points: dict[str, list[tuple[float, float]]] = {}
+    kept = ("design", "number_format", "corner", fast, other)
+    for design, number_format, corner, speed, value in zip(*(rows[name] for name in kept), strict=True):
+        if corner == "nominal":
+            points.setdefault(f"{design} {number_format}", []).append((speed, value))
+    lines = [f"Front: best {other} where a user sees at least so many tokens per second"]
+    for name, found in points.items():
+        best = {}
+        for speed in _SPEEDS:
+            values = [value for own, value in found if own >= speed]
+            if values:
+                best[speed] = units.show(sign * min(sign * value for value in values), unit)
+        top = max(speed for speed, _ in found)
+        told = ", ".join(f"{speed}: {text}" for speed, text in best.items())
+        lines.append(f"  {name}: {told}; fastest {units.show(top, 'token/s')}")
     return lines
 
 

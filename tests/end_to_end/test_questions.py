@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from model import units
 from sweep.cli import main
 
 DECODE = [
@@ -149,3 +150,21 @@ def test_a_row_of_serving_is_taken_apart(deployment: str, tmp_path: Path, capsys
     code, out, _ = swept(capsys, "plan", str(file), "--workers", "1")
     assert code == 0
     assert "tp x cp x pp is at most the ranks" in out
+
+
+def test_a_front_is_told_at_speeds_in_between(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line of a design has the best rate of the rows that are at least as fast for a user."""
+    import sweep
+
+    file = tmp_path / "front.toml"
+    text = STUDY.replace("deployment = DEPLOYMENT", "batch = [1, 4, 16, 64]").replace('"serving"', '"decode"')
+    text = text.replace('ttft = "<= 2 s"\n', "").replace('["<= 20 ms", "<= 0.01 ms"]', '"<= 50 ms"')
+    names = ["tokens_per_s_per_chip", "tokens_per_s_per_user"]
+    file.write_text(text + f'[search]\nrows = "pareto"\npareto = {json.dumps(names)}\n')
+    code, out, err = swept(capsys, "run", str(file), "--out", str(tmp_path), "--workers", "0")
+    assert code == 0, err
+    rows = sweep.load(str(next(tmp_path.glob("front-*"))))
+    told = next(line for line in out.splitlines() if line.startswith("  dgx-h100 bf16: "))
+    best = rows[rows["tokens_per_s_per_user"] >= 100]["tokens_per_s_per_chip"].max()
+    assert f"100: {units.show(best, 'token/s')}" in told
+    assert f"fastest {units.show(rows['tokens_per_s_per_user'].max(), 'token/s')}" in told
