@@ -22,8 +22,9 @@ from model.energy import Energy
 from model.serving.cost import ServingCost
 from model.serving.instance import Instance
 from model.serving.memory import ServingMemory, cache_bytes, instance_memory, most_sequences
-from model.serving.passes import Batch, PassCost, PassTime, forward_pass
+from model.serving.passes import PassCost, PassTime, forward_pass
 from model.serving.queueing import mean_wait, occupancy_quantile, wait_quantile
+from model.serving.shares import Batch
 from model.serving.stack import ServingStack
 from model.serving.workload import Phase, Serving
 from model.system import System
@@ -204,8 +205,9 @@ def serving_cost(
     mix, first, first_p99, _ = state(decoding)
     rate = decoding * emitted / mix.mean_s
     tpot = mix.mean_s / emitted
-    waiting = flying * requests.output_tokens / rate - tpot * requests.output_tokens - first
-    first, first_p99 = first + np.maximum(waiting, 0.0), first_p99 + np.maximum(waiting, 0.0)
+    # what Little's law leaves for the first token: where prompts pile up, all the time that the others decode
+    left = flying * requests.output_tokens / rate - tpot * requests.output_tokens - first
+    first, first_p99 = first + np.maximum(left, -0.5 * first), first_p99 + np.maximum(left, -0.5 * first)
     fuller = occupancy_quantile(decoding, flying)
     slowest = _mixed(system, stack, serving, instance, fuller, context).mean_s / emitted
     used = instance_memory(stack, serving, instance, flying, context, np.where(mix.share > 0, stack.chunk, 0.0))

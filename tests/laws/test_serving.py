@@ -16,8 +16,9 @@ from model.serving import rates
 from model.serving.balance import active_share, imbalance
 from model.serving.instance import Instance
 from model.serving.memory import instance_memory, most_sequences
-from model.serving.passes import Batch, forward_pass
+from model.serving.passes import forward_pass
 from model.serving.queueing import mean_wait, wait_quantile
+from model.serving.shares import Batch
 from model.serving.stack import ServingStack
 from model.serving.workload import Balance, Requests, Serving
 from model.system import System

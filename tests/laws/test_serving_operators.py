@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.architecture import LatentAttention, SparseAttention
-from model.chip import FORMATS, Chip, as_served
+from model.chip import FORMATS, Chip, launching
 from model.serving.attention import cached_attention, indexer, latent_cached_attention
 from model.serving.collectives import (
     all_gather,
@@ -106,10 +106,8 @@ def test_nothing_beats_the_machine(system: System) -> None:
 @given(system=systems)
 def test_chained_kernels_only_lose_launches(system: System) -> None:
     """Captured graphs take a share off every launch: each kernel gets shorter, and moves the same bytes."""
-    decode = replace(system.chip.calibration.decode, launch_share=0.5)
-    chip = replace(system.chip, calibration=replace(system.chip.calibration, decode=decode))
-    shorter = kernels(as_served(chip))
-    for name, work in kernels(chip).items():
+    shorter = kernels(launching(system.chip, 0.5))
+    for name, work in kernels(system.chip).items():
         assert np.all(shorter[name].seconds < work.seconds), name
         np.testing.assert_array_equal(shorter[name].hbm_bytes, work.hbm_bytes)
 
