@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from model.layout import SHORT as TRAINED
+from model.serving.instance import SHORT as INSTANCES
 from sweep import catalogue, serving_answer
 from sweep.answer import Answer, answer, headlines
 from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Question, cases
-from sweep.errors import InputError, Problem
+from sweep.errors import InputError, Problem, nearest
 from sweep.kinds import known_case
 from sweep.study import Study, parse
 
@@ -69,6 +71,26 @@ def with_unit(value: str | None, unit: str) -> str | None:
 def at_most(limit: str | None) -> str | None:
     """A target of the command line as a bound."""
     return None if limit is None else limit if limit.lstrip().startswith("<=") else f"<= {limit.strip()}"
+
+
+def held(layout: str | None, training: bool) -> dict[str, Value]:
+    """Keys of a study's layout that "tp=8,pp=2" holds. Raises InputError with every problem of the text."""
+    known = {short: long for long, short in (TRAINED if training else INSTANCES).items()} | {
+        "etp": "expert_tensor_parallel"
+    }
+    keys: dict[str, Value] = {}
+    problems = []
+    for item in filter(None, (part.strip() for part in (layout or "").split(","))):
+        name, _, value = item.partition("=")
+        if name not in known:
+            problems.append(Problem("sweep try", "--layout", "unknown axis", name, nearest(name, known)))
+        elif known[name] == "sequence_parallel":
+            keys[known[name]] = value == "1"
+        else:
+            keys[known[name]] = int(value) if value.isdigit() else value
+    if problems:
+        raise InputError(problems)
+    return keys
 
 
 def served_in(system: str | None) -> str:

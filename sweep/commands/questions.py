@@ -54,6 +54,7 @@ def try_(
     kv_format: str | None = None,
     stack: str | None = None,
     engine: str | None = None,
+    layout: str | None = None,
     objective: str | None = None,
     top: int = 1,
     as_json: Flag = False,
@@ -81,6 +82,8 @@ def try_(
         Of serving: of the cache of keys and values.
     stack, engine
         Software of training, of serving; by default the system's.
+    layout
+        Degrees to hold, as in "tp=8,pp=2"; the others are searched.
     objective
         What is best, as in tokens_per_s or energy_per_token_j.
     top
@@ -88,8 +91,9 @@ def try_(
     as_json
         Print one JSON object: answer, infeasible, notes, study.
     """
-    from sweep.asking import ask, served_in, toml, with_unit
+    from sweep.asking import ask, held, served_in, toml, with_unit
 
+    degrees = held(layout, training=phase == "training")
     search = {"objective": objective, "rows": f"top:{top}" if top > 1 else None}
     if phase == "training":
         question = f"How fast does {system} train {model} on {chips} chips?"
@@ -105,7 +109,8 @@ def try_(
         tables["targets"] = _targets(ttft, tpot, ttft_p99, tpot_p99)
         tables["search"] = search
         if phase == "serving":
-            tables["layout"] = {"deployment": ["colocated", "disaggregated"]}
+            degrees = {"deployment": ["colocated", "disaggregated"], **degrees}
+    tables["layout"] = degrees
     text = toml(tables, {"question": question, "phase": phase, "chips": [chips]})
     return _tell(ask(text, "sweep try", _OPTIONS), text, as_json, [])
 

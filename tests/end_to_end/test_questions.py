@@ -67,6 +67,17 @@ def test_the_answer_comes_first_and_the_study_last(capsys: pytest.CaptureFixture
     assert out.rstrip().endswith('tpot = "<= 40 ms"')
 
 
+def test_degrees_are_held(capsys: pytest.CaptureFixture[str]) -> None:
+    """Degrees that are given are the answer's; the rest is searched, and can only be worse than all free."""
+    (free,) = asked(capsys, *DECODE)["answer"]
+    (held,) = asked(capsys, *DECODE, "--layout", "tp=4,ep=8,batch=6")["answer"]
+    assert (held["tp"], held["ep"], held["batch"]) == (4, 8, 6 * held["dp"])
+    assert held["tokens_per_s"] <= free["tokens_per_s"]
+    code, _, err = swept(capsys, *DECODE, "--layout", "tpp=4")
+    assert code == 2
+    assert "did you mean 'tp'" in err
+
+
 def test_the_smallest_cluster_carries_the_load_and_no_smaller_one_does(capsys: pytest.CaptureFixture[str]) -> None:
     """The cluster meets load and targets; with fewer chips on offer there is no answer."""
     (row,) = asked(capsys, *SIZE)["answer"]
