@@ -39,19 +39,21 @@ class Sides:
 
     @cached_property
     def prefills(self) -> Array:
-        """Prefill instances that no other of their size beats in rate and time."""
+        """Prefill instances that no other of their size beats in rate and times."""
         return _undominated(self.prefill, "ttft", self.limits.get("ttft_s", np.inf))
 
     @cached_property
     def decodes(self) -> Array:
-        """Decode instances that no other of their size beats in rate and time."""
+        """Decode instances that no other of their size beats in rate and times."""
         return _undominated(self.decode, "tpot", self.limits.get("tpot_s", np.inf))
 
 
 def _undominated(known: ServedRecords, latency: str, limit: float) -> Array:
-    """Numbers of the instances that no other of as many ranks beats in requests/s and latency.
+    """Numbers of the instances that no other of as many ranks beats in requests/s and in all that a request waits for.
 
-    Those that fit and are fast enough; where there are none the others, so that the answer can say what they break.
+    That is, for prompts: their passes with the transfer, and the time of a group for a prompt, which the queue is made
+    of; for decoding: the time per token, and the step that the first one takes. They fit and are fast enough; where
+    there are none such the others stand for them, so that the answer can say what they break.
     """
     numbers = np.arange(known.space.count)
     if not len(numbers):
@@ -59,7 +61,12 @@ def _undominated(known: ServedRecords, latency: str, limit: float) -> Array:
     side = _evaluated(known, numbers)
     fits, every = side["excess"] <= 0, np.ones(len(numbers), bool)
     good = next(np.flatnonzero(some) for some in (fits & (side[latency] <= limit), fits, every) if some.any())
-    values = np.stack([-side["rate"][good], side[latency][good]], axis=1)
+    waits = (
+        (side["ttft"] + side["transfer"], side["groups"] / side["rate"])
+        if known.phase == "prefill"
+        else (side["tpot"], side["step"])
+    )
+    values = np.stack([-side["rate"][good], *(wait[good] for wait in waits)], axis=1)
     ranks, kept = side["ranks"][good], [np.empty(0, np.int64)]
     for size in np.unique(ranks):
         own = np.flatnonzero(ranks == size)
