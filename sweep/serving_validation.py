@@ -13,7 +13,6 @@ from model.serving.memory import most_sequences
 from model.serving.rates import (
     accepted_tokens,
     decode_cost,
-    largest_batch,
     mean_context,
     prefill_cost,
     serving_cost,
@@ -160,7 +159,11 @@ _FITS_WITHIN = 1.1
 
 def _room(question: ServingQuestion, phase: Any) -> Any:
     """Sequences that memory and the engine allow."""
-    room = largest_batch(*_given(question), phase, most=question.most)
+    requests = question.serving.requests
+    longest = requests.input_tokens + (requests.output_tokens if phase != "prefill" else 0.0)
+    fits = most_sequences(question.system, question.engine, question.serving, question.instance, longest)
+    groups = np.asarray(question.instance.data_parallel, float)
+    room = np.floor(np.minimum(np.minimum(fits, question.engine.max_sequences * groups), question.most))
     return np.floor(np.asarray(room) * (1.0 - question.engine.batching_loss) + 1e-9)
 
 

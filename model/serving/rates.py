@@ -26,7 +26,7 @@ from model.serving.passes import PassCost, PassTime, forward_pass
 from model.serving.queueing import mean_wait, occupancy_quantile, wait_quantile
 from model.serving.shares import Batch
 from model.serving.stack import ServingStack
-from model.serving.workload import Phase, Serving
+from model.serving.workload import Serving
 from model.system import System
 
 _NOT = np.asarray(np.nan)
@@ -305,67 +305,6 @@ def static_cost(system: System, stack: ServingStack, serving: Serving, instance:
     tpot = mean / accepted_tokens(instance.draft_tokens, serving.acceptance)
     seconds = waves * (prompts + (requests.output_tokens - 1.0) * tpot)
     return StaticCost(ttft=prompts, total_s=seconds, tpot=tpot, waves=waves)
-
-
-# ------------------------------------------------------------------------------------------------ largest batch
-def largest_batch(
-    system: System, stack: ServingStack, serving: Serving, instance: Instance, phase: Phase,
-    tpot_limit: float = np.inf, ttft_limit: float = np.inf, most: float = np.inf,
-) -> Any:  # fmt: skip
-    """The most sequences in flight that memory, the engine and the targets allow, by bisection; 0 where not one does.
-
-    Latencies grow with the batch, so that the largest batch within the limits is found in steps of whole sequences.
-    Memory counts whole requests: those about to end must fit too.
-    """
-    groups = np.asarray(instance.data_parallel, float)
-    requests = serving.requests
-    longest = requests.input_tokens + (requests.output_tokens if phase != "prefill" else 0.0)
-    fits = most_sequences(system, stack, serving, instance, longest)
-    high = np.floor(np.minimum(np.minimum(fits, stack.max_sequences * groups), most))
-    costs = _COSTS[phase]
-    low = np.zeros_like(high)
-
-    def meets(batch: Any) -> Any:
-        cost = costs(system, stack, serving, instance.with_(batch=np.maximum(batch, 1.0)))
-        slow = (cost.tpot > tpot_limit) | (cost.ttft > ttft_limit)  # what a phase does not have is never too slow
-        return ~slow & (batch >= 1.0)
-
-    if np.isinf(tpot_limit) and np.isinf(ttft_limit):
-        return high
-    whole = meets(high)
-    low, high = np.where(whole, high, low), np.where(whole, high, high)
-    while np.any(high - low > 1.0):
-        middle = np.floor((low + high) / 2.0)
-        good = meets(middle)
-        low, high = np.where(good, middle, low), np.where(good | (low == high), high, middle)
-    return low
-
-
-_COSTS = {"prefill": prefill_cost, "decode": decode_cost, "serving": serving_cost}
-_TILE_ROWS = (64.0, 128.0, 256.0)
-
-
-def best_batch(
-    system: System, stack: ServingStack, serving: Serving, instance: Instance, phase: Phase,
-    tpot_limit: float = np.inf, ttft_limit: float = np.inf, most: float = np.inf,
-) -> Any:  # fmt: skip
-    """The batch of the most tokens/s within the limits: the largest one, or a smaller one that fills its tiles.
-
-    A matmul of 129 rows may cost two tiles of 128: the largest batch is up to some percent slower in all than the one
-    below it that ends with a tile.
-    """
-    largest = largest_batch(system, stack, serving, instance, phase, tpot_limit, ttft_limit, most)
-    queries = 1.0 + np.asarray(instance.draft_tokens, float)
-    apart = np.asarray(instance.data_parallel, float) * instance.pipeline_parallel * instance.micro_batches / queries
-    best, fastest = largest, np.zeros_like(largest)
-    for rows in (0.0, *_TILE_ROWS):
-        step = np.maximum(np.floor(rows * apart), 1.0)
-        batch = np.where(largest >= step, np.floor(largest / step) * step, largest)
-        cost = _COSTS[phase](system, stack, serving, instance.with_(batch=np.maximum(batch, 1.0)))
-        meets = ~((cost.tpot > tpot_limit) | (cost.ttft > ttft_limit)) & (batch >= 1.0)
-        better = meets & (cost.tokens_per_second > fastest)
-        best, fastest = np.where(better, batch, best), np.where(better, cost.tokens_per_second, fastest)
-    return best
 
 
 # ------------------------------------------------------------------------------------------------ apart

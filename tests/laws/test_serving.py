@@ -174,37 +174,6 @@ def test_more_of_a_resource_never_slows(case: Served, what: str) -> None:
     never_below(seconds(case, **load), seconds(replace(case, system=better), **load), what)
 
 
-@settings(max_examples=10, deadline=None)
-@given(served(), st.sampled_from((0.01, 0.03, 0.1)))
-def test_the_largest_batch_meets_the_target_and_one_more_does_not(case: Served, limit: float) -> None:
-    """One more sequence breaks the target, the memory or the engine's limit; a tighter target never gives more."""
-    solved = rates.largest_batch(case.system, case.stack, case.serving, case.instance, "decode", limit)
-    cost = rates.decode_cost(case.system, case.stack, case.serving, case.instance.with_(batch=np.maximum(solved, 1.0)))
-    found = solved >= 1.0
-    assert np.all(cost.tpot[found] <= limit)
-    more = rates.decode_cost(case.system, case.stack, case.serving, case.instance.with_(batch=solved + 1.0))
-    longest = case.serving.requests.input_tokens + case.serving.requests.output_tokens
-    fits = most_sequences(case.system, case.stack, case.serving, case.instance, longest)
-    most = np.minimum(fits, case.stack.max_sequences * np.asarray(case.instance.data_parallel))
-    assert np.all((more.tpot > limit) | (solved + 1.0 > most))
-    tighter = rates.largest_batch(case.system, case.stack, case.serving, case.instance, "decode", limit / 2.0)
-    assert np.all(tighter <= solved)
-
-
-@settings(max_examples=10, deadline=None)
-@given(served(), st.sampled_from((0.01, 0.03, 0.1)))
-def test_a_tighter_target_never_serves_more(case: Served, limit: float) -> None:
-    """At the best batch, but for the rounding of rows to tiles, which three sizes of tiles do not catch in full."""
-
-    def best(target: float) -> Any:
-        batch = rates.best_batch(case.system, case.stack, case.serving, case.instance, "decode", target)
-        at = case.instance.with_(batch=np.maximum(batch, 1.0))
-        return rates.decode_cost(case.system, case.stack, case.serving, at).tokens_per_second * (batch >= 1.0)
-
-    excess = best(limit / 2.0) / np.maximum(best(limit), 1e-9) - 1.0
-    assert np.all(excess <= 0.03), excess.max()
-
-
 @settings(max_examples=25, deadline=None)
 @given(served())
 def test_memory_bounds_the_batch(case: Served) -> None:
