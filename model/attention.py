@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from model.chip import Chip
+from model.chip import FORMATS, Chip
 from model.matmul import matmul
 from model.vector import vector
 from model.work import Work
@@ -46,7 +46,7 @@ def softmax_factor(query_key: int, value: int) -> float:
 
 def fused_attention(
     chip: Chip, batch: Any, queries: Any, keys: Any, heads: Any, head_sizes: tuple[int, int], ring: Any = 1.0,
-    backward: bool = False,
+    backward: bool = False, core: str = "bf16",
 ) -> Work:  # fmt: skip
     """Work of flash attention over `batch` sequences on one rank.
 
@@ -54,6 +54,7 @@ def fused_attention(
     ----------
     queries : tokens of queries on this rank; keys : mean keys per query; heads : query heads on this rank
     head_sizes : (query/key, value); ring : context-parallel ring steps
+    core : number format of the products; 8 bits are taken to reach the same fraction of their peak
     """
     fit = chip.calibration.attention
     query_key, value = head_sizes
@@ -65,14 +66,14 @@ def fused_attention(
     overhead = fit.overhead_keys * (_BACKWARD_OVERHEAD if backward else 1.0)
     per_key = 2.0 * (query_key + value) * (_BACKWARD_PRODUCTS if backward else 1.0)
     softmax = softmax_factor(query_key, value)
-    peak = chip.peak_flops["bf16"]
+    peak = chip.peak_flops[FORMATS[core].peak]
     seconds = rounds * chip.cores * _QUERY_BLOCK * per_key * softmax * (keys + ring * overhead) / (peak * fraction)
     decades = np.clip(np.log10(np.maximum(seconds, 1e-9) / 2e-3), 0.0, 1.5)
     flops = batch * queries * heads * per_key * keys
     moved = 2.0 * batch * queries * heads * 2.0 * (query_key + value) * (2.5 if backward else 1.0)
     return Work(
         fit.launch_s + seconds * (1.0 + fit.long_kernel_loss * decades),
-        flops * chip.power.joule_per_flop["bf16"],
+        flops * chip.power.joule_per_flop[FORMATS[core].peak],
         moved,
     )
 

@@ -57,13 +57,17 @@ def _prompt_keys(model: Architecture, new: Any, cached: Any) -> tuple[tuple[floa
     return ((full, cached + new / 2.0), (1.0 - full, mean(float(model.window))))
 
 
+def _core(rank: Rank) -> str:
+    """Number format that attention multiplies in."""
+    narrow = rank.stack.narrow_attention and rank.serving.kv_bytes < _NARROW_BYTES
+    return "fp8" if narrow and rank.chip.supports("fp8") else rank.serving.attention_core
+
+
 def _decode_attention(rank: Rank, share: Share) -> Work:
     """Attention of the decoding sequences over their caches."""
     serving, model, chip = rank.serving, rank.serving.architecture, rank.chip
     heads = model.heads / share.tensor
-    core = serving.attention_core
-    if rank.stack.narrow_attention and serving.kv_bytes < _NARROW_BYTES and chip.supports("fp8"):
-        core = "fp8"
+    core = _core(rank)
     done = NOTHING
     for part, span in _spans(model, share.keys):
         if not part:
@@ -112,7 +116,7 @@ def _prompt_attention(rank: Rank, share: Share) -> Work:
     for part, keys in _prompt_keys(model, own * share.context, share.cached):
         if not part:
             continue
-        done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes).times(part)
+        done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes, core=_core(rank)).times(part)
     if model.sparse is not None:
         entries = (share.cached + own * share.context / 2.0) / model.sparse.compression
         done = done + indexer(chip, model.sparse, share.prompts, own, entries).times(model.sparse.picking)
