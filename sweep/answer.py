@@ -92,13 +92,11 @@ def _proven(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[
             cut[rule] = cut.get(rule, 0) + count
     if cut:
         shares = ", ".join(f"{count / layouts:.1%} by the {rule}" for rule, count in sorted(cut.items()))
+        seen = f"of {layouts:,} legal layouts {evaluated:,} were evaluated"
         if study.phase == "training":
-            yield f"Proven: of {layouts:,} legal layouts {evaluated:,} were evaluated; bounds exclude the rest: {shares}."
+            yield f"Proven: {seen}; bounds exclude the rest: {shares}."
         else:  # a pass with prompts in it is taken to be no shorter than one without: nearly always so, not proven
-            yield (
-                f"Bounded: of {layouts:,} instances {evaluated:,} were evaluated; the rest would not serve more if they "
-                f"decoded alone, with a tenth to spare: {shares}."
-            )
+            yield f"Bounded: {seen}; the rest would not serve more without prompts, a tenth to spare: {shares}."
 
 
 def _key(case: Case) -> tuple[Any, ...]:
