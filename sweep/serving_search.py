@@ -22,7 +22,7 @@ from sweep.keep import Columns, Leaders, merged, objectives
 from sweep.search import Tally
 from sweep.served import Served, ServedRecords, axes_of, constraints_of, served, served_records
 
-BLOCK = 1 << 12  # points evaluated at once
+BLOCK = 1 << 14  # points evaluated at once
 _MIXED_BLOCK = 1 << 14  # of instances that take prompts in: a call costs as much as some thousand of them
 _FIRST = 1 << 10  # of them looked at first
 BY_DECODE = "bound of decoding alone"

@@ -187,11 +187,11 @@ def attention_half(system: System, rank: Rank, share: Share) -> Layer:
 
     def keys() -> Traffic:
         gathered = share.prompt_tokens * share.context * cache * rank.serving.kv_bytes
-        return all_gather(system, gathered, share.context, share.tensor, share.ranks)
+        return all_gather(system, gathered, share.context, share.tensor, share.block)
 
     def partial() -> Traffic:
         return all_reduce(
-            system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor, share.ranks
+            system, 2.0 * share.decoding * heads * model.value_head, share.context, share.tensor, share.block
         )
 
     split = share.context > 1

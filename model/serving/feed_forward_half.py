@@ -100,13 +100,13 @@ def _exchanged(
     stack, hidden, stage = rank.stack, rank.serving.architecture.hidden, instance.stage_ranks
     if stack.exchange == "gather":
         everything = tokens * stage * hidden
-        done = all_gather(system, everything * stack.dispatch_bytes, stage, 1, share.ranks) + reduce_scatter(
-            system, everything * stack.combine_bytes, stage, 1, share.ranks
+        done = all_gather(system, everything * stack.dispatch_bytes, stage, 1, share.block) + reduce_scatter(
+            system, everything * stack.combine_bytes, stage, 1, share.block
         )
     else:
         ranks = (instance.expert_parallel, instance.expert_tensor_parallel)
         done = SILENCE
         for element_bytes in (stack.dispatch_bytes, stack.combine_bytes):
             row = hidden * element_bytes
-            done = done + expert_exchange(system, tokens * load, copies, row, *ranks, block=share.ranks)
+            done = done + expert_exchange(system, tokens * load, copies, row, *ranks, block=share.block)
     return Traffic(done.seconds / stack.dispatch_speed, done.link_bytes)

@@ -9,6 +9,7 @@ arXiv:2405.04434. Large-scale expert parallelism, micro-batch overlap and its ga
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -17,13 +18,13 @@ import numpy as np
 
 from model.chip import launching
 from model.collective import transfer
-from model.cost import Parts
+from model.cost import Parts, gathered
 from model.matmul import matmul
 from model.serving.attention_half import attention_half
 from model.serving.collectives import all_gather
 from model.serving.feed_forward_half import dense_half, mixture_half
 from model.serving.instance import Instance
-from model.serving.shares import Batch, Layer, Rank, Share, share_of
+from model.serving.shares import Batch, Layer, Rank, Share, distinct, rank_of, share_of
 from model.serving.stack import ServingStack
 from model.serving.workload import Serving
 from model.system import System
@@ -60,45 +61,71 @@ class PassCost:
         return self.time.total
 
 
-def _head(system: System, rank: Rank, share: Share, instance: Instance, sequences: Any) -> Layer:
+def _head(system: System, rank: Rank, share: Share, sequences: Any) -> Layer:
     """Output head for the `sequences` tokens of a group that are sampled from, and the gather of their logits.
 
     An engine may divide the head over more ranks than the attention group has; these work on each other's tokens too.
     """
     model = rank.serving.architecture
-    ranks = np.maximum(share.tensor, np.minimum(float(rank.stack.head_ranks), instance.stage_ranks))
+    ranks = share.head
     rows = sequences * ranks / share.tensor
     linear = matmul(rank.chip, "bf16", rows, model.vocabulary / ranks, model.hidden)
     moved = rank.vector(6.0 * rows * model.vocabulary / ranks, 2)
-    logits = all_gather(system, 2.0 * sequences * model.vocabulary, ranks, 1, share.ranks)  # of its own tokens
+    logits = all_gather(system, 2.0 * sequences * model.vocabulary, ranks, 1, share.block)  # of its own tokens
     return Layer(linear=linear, vector=moved, tensor=logits)
 
 
-def _layers(system: System, rank: Rank, instance: Instance, share: Share) -> tuple[Layer, Any, Any]:
+@dataclass(frozen=True, slots=True)
+class _Once:
+    """Parts of a pass for each distinct share: instances that differ in experts and groups have much in common."""
+
+    system: System
+    rank: Rank
+    share: Share
+    place: Any  # of each row among the shares; None: they are the rows
+
+    def __call__(self, part: Callable[[System, Rank, Share], Layer]) -> Layer:
+        """A part, row by row."""
+        found = part(self.system, self.rank, self.share)
+        if self.place is None:
+            return found
+        whole: Layer = gathered(found, self.place)
+        return whole
+
+
+def _once(system: System, rank: Rank, share: Share) -> _Once:
+    found = distinct(share)
+    if found is None:
+        return _Once(system, rank, share, None)
+    some, place = found
+    return _Once(system, rank_of(rank.chip, rank.stack, rank.serving, some), some, place)
+
+
+def _layers(once: _Once, system: System, rank: Rank, instance: Instance, share: Share) -> tuple[Layer, Any, Any]:
     """All layers of one micro-batch with those that draft, and how many layers and mixture layers that is."""
     model = rank.serving.architecture
     drafts = np.where(share.sequences > 0, share.queries - 1.0, 0.0)
-    layers = [attention_half(system, rank, share).times(model.layers + drafts)]
+    layers = [once(attention_half).times(model.layers + drafts)]
     dense, mixture = float(model.dense_layers), float(model.moe_layers)
     if model.experts is not None:
         layers.append(mixture_half(system, rank, instance, share).times(mixture + drafts))
     if dense or model.experts is None:
-        layers.append(dense_half(system, rank, share).times(dense + (0.0 if model.experts else drafts)))
+        layers.append(once(dense_half).times(dense + (0.0 if model.experts else drafts)))
     return reduce(lambda a, b: a + b, layers), model.layers + drafts, mixture + (drafts if model.experts else 0.0)
 
 
-def _ends(system: System, rank: Rank, instance: Instance, share: Share) -> Layer:
+def _ends(system: System, rank: Rank, share: Share) -> Layer:
     """Embedding and head, once for all micro-batches, and what joins drafts to them."""
     model = rank.serving.architecture
     sequences, prompts = share.sequences * share.halves, share.prompts * share.halves
     sampled = sequences * share.queries + prompts * np.where(share.prompt_tokens > 0, 1.0, 0.0)
-    ends = _head(system, rank, share, instance, sampled)
+    ends = _head(system, rank, share, sampled)
     ends = ends + Layer(vector=rank.vector(4.0 * share.tokens * share.halves * model.hidden, 1))
     drafts = np.where(share.sequences > 0, share.queries - 1.0, 0.0)
     if not np.any(drafts):
         return ends
     merge = rank.linear(rank.serving.weight_format, sequences, (model.hidden, 2.0 * model.hidden))
-    again = _head(system, rank, share, instance, sequences) + Layer(linear=merge)
+    again = _head(system, rank, share, sequences) + Layer(linear=merge)
     return ends + again.times(drafts)
 
 
@@ -107,15 +134,14 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
 
     Raises KeyError where the chip does not run a number format that is asked for (see Chip.supports).
     """
-    share = share_of(instance, batch)
-    fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
-    rank = Rank(
-        launching(system.chip, stack.launch_share * system.chip.calibration.decode.launch_share), stack, serving, fused
-    )
+    share = share_of(system, stack, instance, batch)
+    launches = stack.launch_share * system.chip.calibration.decode.launch_share
+    rank = rank_of(launching(system.chip, launches), stack, serving, share)
     model = serving.architecture
     halves = share.halves
-    one, layers, mixtures = _layers(system, rank, instance, share)
-    whole = one.times(halves) + _ends(system, rank, instance, share)
+    once = _once(system, rank, share)
+    one, layers, mixtures = _layers(once, system, rank, instance, share)
+    whole = one.times(halves) + once(_ends)
     stages = np.asarray(instance.pipeline_parallel, float)
     ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
     with_prompts = share.prompt_tokens > 0

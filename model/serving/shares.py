@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,7 +37,7 @@ class Batch:
 class Share:
     """What one rank has of a pass, after the split into attention groups and micro-batches."""
 
-    ranks: Any  # of the instance
+    block: Any  # ranks of the smallest tier that holds the instance: what placing its groups asks for
     tensor: Any
     context: Any
     groups: Any  # attention groups of the stage
@@ -48,6 +48,7 @@ class Share:
     prompts: Any
     cached: Any
     halves: Any
+    head: Any  # ranks that divide the output head
 
     @property
     def tokens(self) -> Any:
@@ -60,7 +61,15 @@ class Share:
         return self.sequences * self.queries
 
 
-def share_of(instance: Instance, batch: Batch) -> Share:
+def _block(system: System, ranks: Any) -> Any:
+    """Ranks of the smallest tier that holds so many; no tier holds more than the last."""
+    found: Any = np.full(np.shape(ranks), float(system.tiers[-1].ranks))
+    for tier in reversed(system.tiers[:-1]):
+        found = np.where(ranks <= tier.ranks, float(tier.ranks), found)
+    return found
+
+
+def share_of(system: System, stack: ServingStack, instance: Instance, batch: Batch) -> Share:
     """The share of a rank of the busiest attention group."""
     groups = np.asarray(instance.data_parallel, float)
     halves = np.asarray(instance.micro_batches, float)
@@ -71,7 +80,7 @@ def share_of(instance: Instance, batch: Batch) -> Share:
     own = np.maximum(sequences / groups, np.minimum(sequences, 1.0)) / halves
     busy = np.minimum(prompts, groups)
     return Share(
-        ranks=instance.ranks,
+        block=_block(system, instance.ranks),
         tensor=np.asarray(instance.tensor_parallel, float),
         context=context,
         groups=groups,
@@ -82,7 +91,44 @@ def share_of(instance: Instance, batch: Batch) -> Share:
         prompts=prompts / busy / halves,
         cached=np.asarray(batch.cached, float),
         halves=halves,
+        head=np.maximum(
+            np.asarray(instance.tensor_parallel, float), np.minimum(float(stack.head_ranks), instance.stage_ranks)
+        ),
     )
+
+
+_FEW = 256  # rows below which looking for equal ones costs more than it saves
+_WORTH = 0.5  # share of the rows that are distinct above which all are computed
+_MIX = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
+
+
+def distinct(share: Share) -> tuple[Share, Any] | None:
+    """The distinct rows of a list of shares, whatever else the stage holds, and each row's place among them.
+
+    None where there are few rows, or few equal ones. Rows are compared by a hash of their bits first, then in full.
+    """
+    columns = [np.asarray(getattr(share, f.name), float) for f in fields(share) if f.name != "groups"]
+    shape = np.broadcast_shapes(*(column.shape for column in columns))
+    if len(shape) != 1 or shape[0] < _FEW:
+        return None
+    key = np.zeros(shape, np.uint64)
+    for column in columns:
+        if column.size > 1:
+            key = (key ^ (column + 0.0).view(np.uint64)) * _MIX[0]
+            key = (key ^ (key >> np.uint64(29))) * _MIX[1]
+            key = (key ^ (key >> np.uint64(32))) * _MIX[2]
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    if len(first) > _WORTH * shape[0]:
+        return None
+    some = replace(share, **{f.name: _rows(getattr(share, f.name), first) for f in fields(share)})
+    own = [np.asarray(getattr(some, f.name), float) for f in fields(share) if f.name != "groups"]
+    equal = all(c.size == 1 or np.array_equal(o[place], c) for c, o in zip(columns, own, strict=True))
+    return (some, place) if equal else None
+
+
+def _rows(values: Any, index: Any) -> Any:
+    values = np.asarray(values)
+    return values if values.size == 1 else values[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +153,12 @@ class Rank:
     def vector(self, moved_bytes: Any, launches: float) -> Work:
         """Element-wise kernels."""
         return vector(self.chip, moved_bytes * self.vector_passes, launches * self.vector_passes)
+
+
+def rank_of(chip: Chip, stack: ServingStack, serving: Serving, share: Share) -> Rank:
+    """What the kernels of these shares run with."""
+    fused = np.where(share.prompt_tokens > 0, stack.prefill_vector_passes, stack.vector_passes)
+    return Rank(chip, stack, serving, fused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +225,8 @@ def joined(system: System, rank: Rank, share: Share, group: Any) -> Traffic:
         each = 2.0 * partial / np.maximum(np.sqrt(group), 1.0)
         done = SILENCE
         for side, apart in ((wide, 1), (narrow, wide)):
-            done = done + all_gather(system, each, side, apart, share.ranks)
-            done = done + reduce_scatter(system, each, side, apart, share.ranks)
+            done = done + all_gather(system, each, side, apart, share.block)
+            done = done + reduce_scatter(system, each, side, apart, share.block)
     else:
-        done = all_reduce(system, partial, group, 1, share.ranks)
+        done = all_reduce(system, partial, group, 1, share.block)
     return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / stack.collective_speed, done.link_bytes)
