@@ -5,9 +5,9 @@
 * The best batch of every instance within a target, solved: instances a second beside points a second, which says how
   many evaluations a solution takes.
 
-Why not a million: a pass is some thousand array operations of 2 to 3 ns an element. What attention groups have in common
-is computed once for all instances that share it (model/serving/passes.py); the experts and their exchange depend on the
-groups, the ranks and the batch of every single instance, and are half of the work that is left.
+Why not a million: a pass is some thousand array operations of 2 to 3 ns an element. What attention groups have in
+common is computed once for all instances that share it (model/serving/passes.py); the experts and their exchange depend
+on the groups, the ranks and the batch of every single instance, and are half of the work that is left.
 """
 
 from __future__ import annotations
