@@ -56,16 +56,16 @@ def framework_of(case: Mapping[str, Any]) -> str | None:
 
 
 def year_of(case: Mapping[str, Any], framework: str | None) -> int | None:
-    """Year of the software: stated, or that of its release."""
+    """Year of the software: that of its release, as records are split by releases; else as it is stated."""
     software = case.get("software") or {}
-    if software.get("year"):
-        return int(software["year"])
     project = next((name for name in _YEARS if framework and framework.startswith(name[:4])), None)
     if framework and framework.startswith("trtllm"):
         project = "tensorrt-llm"
     stated = _BARE_RELEASE.match(str(software.get("release") or ""))
     if stated and project:
         return _released(project, int(stated.group(1)), int(stated.group(2)))
+    if software.get("year"):
+        return int(software["year"])
     found = _RELEASE.search(_said(case))
     if found:
         return _released(_PROJECTS[found.group(1).lower()], int(found.group(2)), int(found.group(3)))
