@@ -2,6 +2,7 @@
 
 import numpy as np
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.bounds import roofline_seconds
 from model.chip import FORMATS
@@ -28,8 +29,9 @@ def test_no_step_computes_faster_than_the_peak(case: Case) -> None:
     at_most(case, cost.model_flops / (case.layout.ranks * peak), cost.step_time, "FLOPs at peak and step")
 
 
-@settings(max_examples=20)
-@given(case=cases())
-def test_every_schedule_is_drawn(case: Case) -> None:
-    """The random layouts hold all schedules, so that the laws are laws of all of them."""
-    assert set(np.unique(case.layout.schedule)) == set(range(len(SCHEDULES)))
+@settings(max_examples=5)
+@given(some=st.lists(cases(), min_size=6, max_size=6))
+def test_every_schedule_is_drawn(some: list[Case]) -> None:
+    """The random layouts of a few cases hold all schedules, so that the laws are laws of all of them."""
+    drawn = np.concatenate([np.unique(case.layout.schedule) for case in some])
+    assert set(drawn) == set(range(len(SCHEDULES)))
