@@ -104,8 +104,40 @@ class EnergyParts(Parts):
     cooling: Any  # fans, pumps and the building's overhead
 
 
+class Spent:
+    """What follows from energy, time and violations, of a training step and of an instance that serves.
+
+    A subclass has `energy`, `step_time`, `tokens` and `violations`.
+    """
+
+    __slots__ = ()
+
+    energy: Energy
+    step_time: Any
+    tokens: Any
+    violations: dict[str, Array]
+
+    @property
+    def power(self) -> Array:
+        """Mean watts at the building's meter during a step."""
+        return np.asarray(self.energy.total / self.step_time)
+
+    @property
+    def energy_per_token(self) -> Array:
+        """Joules per token at the building's meter."""
+        return np.asarray(self.energy.total / self.tokens)
+
+    @property
+    def feasible(self) -> Array:
+        """Where no violation is positive."""
+        ok: Array = np.asarray(True)
+        for excess in self.violations.values():
+            ok = ok & (np.asarray(excess) <= 0)
+        return np.broadcast_to(ok, np.shape(self.step_time))
+
+
 @dataclass(frozen=True, slots=True)
-class StepCost:
+class StepCost(Spent):
     """Cost of one step for every layout given.
 
     Every part has the shape of what it depends on, and broadcasts to the shape of the layouts.
@@ -130,21 +162,3 @@ class StepCost:
     def model_flops_utilisation(self) -> Array:
         """Model FLOPs over peak FLOPs of the step's time (MFU), causal attention counted at half."""
         return np.asarray(self.model_flops / (self.peak_flops * self.step_time))
-
-    @property
-    def power(self) -> Array:
-        """Mean watts at the building's meter during a step."""
-        return np.asarray(self.energy.total / self.step_time)
-
-    @property
-    def energy_per_token(self) -> Array:
-        """Joules per token."""
-        return np.asarray(self.energy.total / self.tokens)
-
-    @property
-    def feasible(self) -> Array:
-        """Where no violation is positive."""
-        ok: Array = np.asarray(True)
-        for excess in self.violations.values():
-            ok = ok & (np.asarray(excess) <= 0)
-        return np.broadcast_to(ok, np.shape(self.step_time))

@@ -15,7 +15,7 @@ from typing import Any
 
 from model import units
 from sweep.cases import Case
-from sweep.columns import QUANTITIES, SETS
+from sweep.columns import QUANTITIES, SETS, Quantity
 from sweep.study import Study
 
 Row = dict[str, Any]
@@ -243,12 +243,17 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
         base = largest.get(study.reference)
         texts = []
         for row in sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name]):
-            ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
-            rumour = ", rumour" if row["scenario"] else ""
-            value = units.show(row[quantity.name], quantity.dimension.unit)
-            texts.append(f"{row['design']} {value}{ratio} on {row['chips']:,}{rumour}")
+            value, rumour = standing(row, base, quantity)
+            texts.append(f"{row['design']} {value} on {row['chips']:,}{rumour}")
         lines.append(f"{model}, {number_format}: {'; '.join(texts)}")
     return lines
+
+
+def standing(row: Mapping[str, Any], base: Mapping[str, Any] | None, quantity: Quantity) -> tuple[str, str]:
+    """A row's value and its ratio to the reference's, and whether its machine is a rumour."""
+    ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
+    value = units.show(row[quantity.name], quantity.dimension.unit)
+    return f"{value}{ratio}", ", rumour" if row["scenario"] else ""
 
 
 def layout_text(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from model.architecture import Architecture
 from model.chip import FORMATS
+from model.serving.attention_half import spans
+from model.serving.balance import active_share
 from model.serving.workload import Serving
 from model.system import System
 
@@ -35,24 +37,12 @@ class Roofline:
         if model.experts is None:
             return whole * FORMATS[serving.weight_format].weight_bytes
         routed = model.moe_layers * model.experts.experts * model.expert_parameters
-        touched = 1.0 - float((1.0 - model.experts.per_token / model.experts.experts) ** tokens)
+        touched = float(active_share(model.experts, tokens))
         rest = (whole - routed) * FORMATS[serving.weight_format].weight_bytes
         return rest + routed * touched * FORMATS[serving.experts_in].weight_bytes
 
-    def _spans(self, keys: float) -> list[tuple[float, float]]:
-        """Share of the layers, and keys that a query of theirs attends to."""
-        model = self.model
-        if model.sparse is not None:
-            near = min(keys, float(model.sparse.window))
-            picked = min(keys / model.sparse.compression, float(model.sparse.keys)) + near
-            return [(model.sparse.picking, picked), (1.0 - model.sparse.picking, keys / model.sparse.summary + near)]
-        if not model.window:
-            return [(1.0, keys)]
-        full = 1.0 / model.full_attention_every if model.full_attention_every > 1 else 0.0
-        return [(full, keys), (1.0 - full, min(keys, float(model.window)))]
-
     def _attended(self, keys: float) -> float:
-        return self.model.layers * sum(share * span for share, span in self._spans(keys))
+        return self.model.layers * sum(share * float(span) for share, span in spans(self.model, keys))
 
     def seconds(self, sequences: float, queries: float, keys: float, cached: bool) -> float:
         """Seconds of a pass of so many sequences, each with `queries` new tokens that see `keys` keys in the mean.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import units
+from sweep.answer import standing
 from sweep.columns import QUANTITIES, SETS
 from sweep.study import Study
 from sweep.work import TARGETS
@@ -54,12 +55,10 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
         for row in sorted(group, key=lambda row: row["chips"]):
             largest[row["design"], row["number_format"]] = row
         base = next((row for (label, _), row in largest.items() if label == study.reference), None)
-        texts = []
-        for row in sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name]):
-            ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
-            rumour = ", rumour" if row["scenario"] else ""
-            value = units.show(row[quantity.name], quantity.dimension.unit)
-            texts.append(f"{row['design']} {row['number_format']} {value}{ratio}{rumour}")
+        best_first = sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name])
+        texts = [
+            f"{row['design']} {row['number_format']} {''.join(standing(row, base, quantity))}" for row in best_first
+        ]
         lines.append(f"{title}; {quantity.name}: {'; '.join(texts)}")
     return lines
 

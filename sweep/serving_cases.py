@@ -17,20 +17,18 @@ import numpy as np
 
 from model.architecture import Architecture, SparseAttention
 from model.serving.instance import Instance
+from model.serving.rates import accepted_tokens
 from model.serving.stack import ServingStack
 from model.serving.workload import Balance, Requests, Serving
 from model.system import System
 from sweep import catalogue
 from sweep.engine_choice import choose
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, architecture, number
-from sweep.serving_formats import labelled, precision
+from sweep.serving_formats import precision
 
 Way = Literal["prefill", "decode", "static", "concurrent", "offline"]
 
 PHASES = ("prefill", "decode", "end_to_end")
-# Real prompts make some experts popular: shares fall as rank^-exponent. Set so that 32 ranks with a copy of one expert
-# each lose what the served prefill of arXiv:2506.12708 (table 2) loses against its perfect balance.
-POPULARITY = 0.3
 _COPIES_OF_EIGHT = 8  # one redundant expert for so many, where a source balances and does not say how many
 _DEFAULT_ACCEPTANCE = 0.7
 _MOST_EXPERTS = 2**16
@@ -198,8 +196,7 @@ def acceptance(drafts: float, emitted: float) -> float:
     low, high = 0.0, 1.0
     for _ in range(50):
         middle = (low + high) / 2.0
-        total = sum(middle**j for j in range(int(drafts) + 1))
-        low, high = (middle, high) if total < emitted else (low, middle)
+        low, high = (middle, high) if accepted_tokens(drafts, middle) < emitted else (low, middle)
     return (low + high) / 2.0
 
 
@@ -241,7 +238,7 @@ def _balance(case: Mapping[str, Any], model: Architecture, ranks: int, rules: li
         rules.append("experts copied until they divide evenly")
     if features.get("perfect_balance"):
         return Balance("perfect", 0.0, copies)
-    return Balance("power_law", POPULARITY, copies)
+    return Balance(redundant=copies)
 
 
 def _redundant(features: Mapping[str, Any], model: Architecture, ranks: int) -> int:
@@ -416,8 +413,6 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
         raise InexpressibleError("a state of the software between releases")
     if way in ("concurrent", "offline") and features.get("disaggregated"):
         raise InexpressibleError("prefill and decode apart, without the layout of each")
-    if labelled(case, "not tuned for"):
-        raise InexpressibleError("a checkpoint that the engine has no kernels for on this chip")
     name, sold_with = CHIP_SYSTEMS[str(case["chip"])]
     system = catalogue.system(name, chip_name=sold_with)
     found = choose(case, name)

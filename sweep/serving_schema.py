@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from model import units
 from model.chip import FORMATS
 from model.serving.instance import SHORT
+from model.serving.workload import Balance, BalanceKind
 from sweep.axes import InstanceAxes
 from sweep.columns import CODED, SETS
 from sweep.study_schema import (
@@ -30,7 +31,6 @@ from sweep.work import KV_BYTES
 
 _AXES = InstanceAxes()
 _MANY = 1 << 20
-BALANCES = ("perfect", "poisson", "power_law")
 
 
 def _counts(low: int) -> Callable[[Any], tuple[int, ...]]:
@@ -150,8 +150,8 @@ class ServingTable(Table):
     kv_format: Annotated[str, _format(tuple(KV_BYTES))] = "bf16"
     draft_tokens: Annotated[int, Field(ge=0, le=64)] = 0
     acceptance: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
-    balance: Literal["perfect", "poisson", "power_law"] = "poisson"
-    balance_exponent: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    balance: BalanceKind = Balance().kind
+    balance_exponent: Annotated[float, Field(ge=0.0, le=10.0)] = Balance().exponent
     redundant_experts: Annotated[tuple[int, ...], BeforeValidator(_counts(0))] = (0,)
 
 

@@ -25,7 +25,7 @@ _POOL_KERNELS = 3  # softmax of the weights, weighted sum, norm and writing
 _INDEX_KERNELS = 4  # rotation, scaling to 8 bits, writing the key, choice of the best
 
 
-def _spans(model: Architecture, keys: Any) -> tuple[tuple[float, Any], ...]:
+def spans(model: Architecture, keys: Any) -> tuple[tuple[float, Any], ...]:
     """Share of the layers and keys that a query of theirs attends to: full layers, and those with a window."""
     if model.sparse is not None:
         sparse = model.sparse
@@ -69,7 +69,7 @@ def _decode_attention(rank: Rank, share: Share) -> Work:
     heads = model.heads / share.tensor
     core = _core(rank)
     done = NOTHING
-    for part, span in _spans(model, share.keys):
+    for part, span in spans(model, share.keys):
         if not part:
             continue
         keys = span / share.context

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from model.cost import Spent
 from model.energy import Energy
 from model.layout import Array
 from model.serving.memory import ServingMemory
@@ -14,7 +13,7 @@ from model.serving.passes import PassTime
 
 
 @dataclass(frozen=True, slots=True)
-class ServingCost:
+class ServingCost(Spent):
     """An instance at its working point, in steady state.
 
     Rates are of one instance. Time, memory and energy are those of one mean pass through the instance, of which a
@@ -36,31 +35,3 @@ class ServingCost:
     tokens: Any  # that `energy` was spent on
     packages: Any
     violations: dict[str, Array]  # name -> excess in physical units, positive where broken
-
-    @property
-    def tokens_per_second_per_user(self) -> Array:
-        """Output tokens/s that one request sees."""
-        return np.asarray(1.0 / self.tpot)
-
-    @property
-    def tokens_per_second_per_package(self) -> Array:
-        """Tokens/s of a chip as it is sold."""
-        return np.asarray(self.tokens_per_second / self.packages)
-
-    @property
-    def energy_per_token(self) -> Array:
-        """Joules per token at the building's meter."""
-        return np.asarray(self.energy.total / self.tokens)
-
-    @property
-    def power(self) -> Array:
-        """Mean watts of the instance at the building's meter."""
-        return np.asarray(self.energy.total / self.step_time)
-
-    @property
-    def feasible(self) -> Array:
-        """Where no violation is positive."""
-        ok: Array = np.asarray(True)
-        for excess in self.violations.values():
-            ok = ok & (np.asarray(excess) <= 0)
-        return np.broadcast_to(ok, np.shape(self.step_time))

@@ -143,7 +143,7 @@ def forward_pass(system: System, stack: ServingStack, serving: Serving, instance
     one, layers, mixtures = _layers(once, system, rank, instance, share)
     whole = one.times(halves) + once(_ends)
     stages = np.asarray(instance.pipeline_parallel, float)
-    ranks = np.asarray(instance.tensor_parallel, np.int64) * instance.context_parallel * instance.data_parallel
+    ranks = instance.stage_ranks
     with_prompts = share.prompt_tokens > 0
     hiding = np.where(halves > 1.0, np.where(with_prompts, stack.prefill_overlap, stack.decode_overlap), 0.0)
     reserved = np.where(with_prompts & (halves > 1.0), stack.prefill_reserved_cores, 0.0)

@@ -204,10 +204,10 @@ def when(condition: Any, cost: Callable[[], _Cost], nothing: _Cost) -> _Cost:
 
 def streams(rank: Rank, tokens: Any) -> Work:
     """Mixing of several residual streams before and after half a layer (hyper-connections, arXiv:2409.19606)."""
-    streams = rank.serving.architecture.residual_streams
-    if streams == 1:
+    model = rank.serving.architecture
+    if model.residual_streams == 1:
         return NOTHING
-    return rank.vector(4.0 * streams * tokens * rank.serving.architecture.hidden, 2)
+    return rank.vector(4.0 * model.residual_streams * tokens * model.hidden, 2)
 
 
 def joined(system: System, rank: Rank, share: Share, group: Any) -> Traffic:

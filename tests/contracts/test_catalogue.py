@@ -6,6 +6,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,28 +111,20 @@ def test_frameworks_of_the_published_runs_have_a_stack() -> None:
     assert catalogue.stacks_of("megatron-lm", 2021) == ["megatron-2021"]
 
 
-@pytest.mark.parametrize("name", catalogue.names("stacks"))
-def test_a_stack_holds_what_its_file_says(name: str) -> None:
-    """A stack's record has the values of its file, and the defaults of the record for the rest."""
-    stack, entry = catalogue.stack(name), catalogue.entry("stacks", name)
-    default = Stack(name=name)
-    for field in fields(Stack):
+@pytest.mark.parametrize(
+    ("kind", "read", "record", "name"),
+    [("stacks", catalogue.stack, Stack, name) for name in catalogue.names("stacks")]
+    + [("engines", catalogue.engine, ServingStack, name) for name in catalogue.names("engines")],
+)
+def test_software_holds_what_its_file_says(kind: catalogue.Kind, read: Any, record: Any, name: str) -> None:
+    """A stack's or engine's record has the values of its file, and the defaults of the record for the rest."""
+    found, entry = read(name), catalogue.entry(kind, name)
+    default = record(name=name)
+    for field in fields(record):
         if field.name in entry.quantities:
-            assert getattr(stack, field.name) == entry.value(field.name)
+            assert getattr(found, field.name) == entry.value(field.name)
         elif field.name not in ("name", "year"):
-            assert getattr(stack, field.name) == getattr(default, field.name)
-
-
-@pytest.mark.parametrize("name", catalogue.names("engines"))
-def test_an_engine_holds_what_its_file_says(name: str) -> None:
-    """An engine's record has the values of its file, and the defaults of the record for the rest."""
-    engine, entry = catalogue.engine(name), catalogue.entry("engines", name)
-    default = ServingStack(name=name)
-    for field in fields(ServingStack):
-        if field.name in entry.quantities:
-            assert getattr(engine, field.name) == entry.value(field.name)
-        elif field.name not in ("name", "year"):
-            assert getattr(engine, field.name) == getattr(default, field.name)
+            assert getattr(found, field.name) == getattr(default, field.name)
 
 
 @pytest.mark.parametrize("name", catalogue.names("systems"))
