@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model.chip import Chip
+from model.money import Prices
+from model.reliability import Operation
 
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
 Topology = Literal["switch", "full_mesh", "torus"]
@@ -57,15 +59,20 @@ class Host:
     achieved_fraction: float  # of both bandwidths
 
 
+Group = Literal["host", "switch", "optics", "cable", "nic", "board", "storage", "rack"]
+
+
 @dataclass(frozen=True, slots=True)
-class PowerPart:
+class Part:
     """Equipment beside the chips: `count` pieces for every `per_packages` packages."""
 
     name: str
-    group: Literal["host", "switch", "optics", "nic", "board", "storage"]
+    group: Group
     count: float
     watts: float
     per_packages: float
+    price_usd: float = 0.0  # of a piece
+    failure_rate: float = 0.0  # of a piece, per second: failures that stop a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +85,27 @@ class Facility:
 
 
 @dataclass(frozen=True, slots=True)
+class Racks:
+    """Where a unit stands."""
+
+    racks: float  # of one unit of the machine; a share of one where several units stand in it
+    rack_floor_m2: float  # floor of a rack with its share of the aisles
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """A machine that can be bought in units of `unit_packages` packages."""
 
     name: str
     chip: Chip
     tiers: tuple[Tier, ...]
-    parts: tuple[PowerPart, ...]
+    parts: tuple[Part, ...]
     facility: Facility
     unit_packages: int  # packages of one node or supernode
     host: Host | None = None  # unknown: nothing can be offloaded
+    racks: Racks | None = None  # unknown: no floor is counted
+    prices: Prices | None = None  # unknown: nothing is priced
+    operation: Operation | None = None  # unknown: nothing fails
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -115,7 +133,7 @@ def partly_used(system: System, tier: str, ranks: int) -> System:
             f"{ranks} of {whole.ranks} ranks are no whole number of a unit's {system.unit_packages} packages"
         )
     idle_w = system.chip.power.idle_w * system.chip.ranks_per_package
-    spare = PowerPart("spare chips, idle", "board", system.unit_packages - used, idle_w, used)
+    spare = Part("spare chips, idle", "board", system.unit_packages - used, idle_w, used)
     return replace(
         system,
         tiers=tuple(replace(one, ranks=ranks) if one.name == tier else one for one in system.tiers),

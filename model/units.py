@@ -20,14 +20,17 @@ _BASES: dict[str, dict[str, float]] = {
     "byte/s": {"B/s": 1.0, "byte/s": 1.0, "bit/s": 0.125, "bps": 0.125},
     "FLOP": {"FLOP": 1.0},
     "FLOP/s": {"FLOP/s": 1.0, "FLOPS": 1.0, "op/s": 1.0},
-    "s": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
+    "s": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "year": 31557600.0, "years": 31557600.0},
     "W": {"W": 1.0},
     "J": {"J": 1.0, "Wh": 3600.0},
     "J/FLOP": {"J/FLOP": 1.0},
     "J/byte": {"J/B": 1.0, "J/byte": 1.0, "J/bit": 8.0},
     "Hz": {"Hz": 1.0},
     "USD": {"USD": 1.0, "$": 1.0},
-    "m2": {"m2": 1.0, "mm2": 1e-6},
+    # a watt-month of a building's capacity is a number of joules too
+    "USD/J": {"USD/J": 1.0, "USD/kWh": 1.0 / 3.6e6, "USD/MWh": 1.0 / 3.6e9, "USD/kW/month": 12.0 / (1e3 * 31557600.0)},
+    "1/s": {"/s": 1.0, "/h": 1.0 / 3600.0, "/day": 1.0 / 86400.0, "/year": 1.0 / 31557600.0, "FIT": 1e-9 / 3600.0},
+    "m2": {"m2": 1.0, "mm2": 1e-6, "cm2": 1e-4},
     "token": {"token": 1.0, "tokens": 1.0},
     "token/s": {"token/s": 1.0, "tokens/s": 1.0},
     "token/J": {"token/J": 1.0, "token/s/W": 1.0, "tokens/J": 1.0, "tokens/s/W": 1.0},
@@ -58,6 +61,8 @@ JOULES_PER_FLOP = Dimension("J/FLOP", "0.8 pJ/FLOP")
 JOULES_PER_BYTE = Dimension("J/byte", "40 pJ/B")
 HERTZ = Dimension("Hz", "1.8 GHz")
 DOLLARS = Dimension("USD", "20 kUSD")
+DOLLARS_PER_JOULE = Dimension("USD/J", "0.06 USD/kWh")
+RATE = Dimension("1/s", "0.05 /year")
 AREA = Dimension("m2", "665 mm2")
 TOKENS = Dimension("token", "4096 token")
 TOKENS_PER_SECOND = Dimension("token/s", "1000 token/s")
@@ -66,8 +71,8 @@ REQUESTS_PER_SECOND = Dimension("request/s", "20 request/s")
 NUMBER = Dimension("", "0.82")
 
 _ALL = (
-    BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS, AREA, TOKENS,
-    TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
+    BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS,
+    DOLLARS_PER_JOULE, RATE, AREA, TOKENS, TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
 )  # fmt: skip
 DIMENSIONS = {d.unit: d for d in _ALL}
 
@@ -129,6 +134,10 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     if value == 0 or value != value:
         return f"{value:g} {written}"
     if unit == "m2":
-        return f"{value * 1e6:.{digits}g} mm2"
+        return f"{value * 1e6:.{digits}g} mm2" if abs(value) < 0.01 else f"{value:.{digits}g} m2"
+    if unit == "USD/J":
+        return f"{value * 3.6e6:.{digits}g} USD/kWh"
+    if unit == "1/s":
+        return f"{value * 31557600.0:.{digits}g} /year"
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
     return f"{value / scale:.{max(digits, len(str(int(abs(value / scale)))))}g} {prefix}{written}"

@@ -273,10 +273,9 @@ def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> system
     return systems.Tier(**values)
 
 
-def _part(found: Entry, name: str, corner: Corner) -> systems.PowerPart:
+def _part(found: Entry, name: str, corner: Corner) -> systems.Part:
     values = found.under(f"parts.{name}", corner)
-    values.pop("price_usd", None)
-    return systems.PowerPart(name=name, group=found.facts[f"parts.{name}.group"], **values)
+    return systems.Part(name=name, group=found.facts[f"parts.{name}.group"], **values)
 
 
 def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
@@ -324,6 +323,7 @@ def system(
         facility=systems.Facility(**found.under("facility", corner)),
         unit_packages=found.value("unit_packages"),
         host=_host(found, corner, chip(chip_name or own, corner, extra).ranks_per_package),
+        racks=systems.Racks(**racks) if (racks := found.under("racks", corner)) else None,
         notes={key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts},
     )
 

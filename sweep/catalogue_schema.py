@@ -40,7 +40,7 @@ from model.chip import (
 from model.layout import RECOMPUTE_MODULES
 from model.serving.stack import ServingStack
 from model.stack import Stack
-from model.system import Facility, Host, PowerPart, Tier
+from model.system import Facility, Group, Host, Part, Racks, Tier
 from sweep.catalogue import SOURCE_KINDS, Quantity
 from sweep.errors import InputError, Problem, nearest
 
@@ -171,10 +171,13 @@ def dimension_of(name: str) -> units.Dimension:
         return units.JOULES_PER_FLOP
     if name.startswith("joule_per_"):
         return units.JOULES_PER_BYTE
+    if name.endswith("_usd_per_j"):
+        return units.DOLLARS_PER_JOULE
     for mark, dimension in (("_usd", units.DOLLARS), ("bandwidth", units.BANDWIDTH), ("bytes", units.BYTES)):
         if mark in name:
             return dimension
-    endings = {"_s": units.SECONDS, "_w": units.WATTS, "watts": units.WATTS, "_flops": units.FLOPS}
+    endings = {"_s": units.SECONDS, "_w": units.WATTS, "watts": units.WATTS, "_flops": units.FLOPS,
+               "_m2": units.AREA, "failure_rate": units.RATE}  # fmt: skip
     return next((dimension for end, dimension in endings.items() if name.endswith(end)), units.NUMBER)
 
 
@@ -298,9 +301,11 @@ def _fabric() -> Any:
 
 
 def _system() -> Any:
-    part = record(PowerPart, "power", without=("name", "group"))
-    groups = Literal["host", "switch", "optics", "nic", "board", "storage"]
-    part.update(name=need(str), group=need(groups), price_usd=may(under("price_usd", sense=0)))
+    part = record(Part, "power", without=("name", "group", "price_usd", "failure_rate"))
+    part.update(
+        name=need(str), group=need(Group), price_usd=may(under("price_usd", sense=0)),
+        failure_rate=may(under("failure_rate", sense=0)),
+    )  # fmt: skip
     return table("system", {
         **TITLE, **STATUS, "chip": need(str), "other_chips": may(list[str]), "default_stack": need(str),
         "default_engine": may(str),
@@ -311,6 +316,7 @@ def _system() -> Any:
         "parts": need(each_with(table("part", part))),
         "facility": need(table("facility", record(Facility, "power"))),
         "host": may(table("host", record(Host, "performance"))),
+        "racks": may(table("racks", record(Racks, "data"))),
         "cost": may(table("cost", {key: may(under(key, sense=0)) for key in
                                    ("price_usd", "network_usd", "hour_usd")})),
         "published": may(table("published", {"power_w": may(under("power_w", sense=0))})),

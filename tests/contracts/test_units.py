@@ -21,6 +21,8 @@ PAIRS = [
     ("GHz", "gigahertz", units.HERTZ, "hertz"),
     ("kWh", "kilowatt*hour", units.JOULES, "joule"),
     ("pJ/bit", "picojoule/bit", units.JOULES_PER_BYTE, "joule/byte"),
+    ("/year", "1/year", units.RATE, "1/second"),
+    ("cm2", "centimeter**2", units.AREA, "meter**2"),
 ]
 
 
