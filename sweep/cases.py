@@ -158,6 +158,8 @@ def identity(case: Case) -> dict[str, str | int | float | bool]:
         "estimated_share": guessed / len(kinds) if kinds else 0.0,
         "method": case.method,
         "trial": case.trial,
+        "prices": case.design.prices,
+        "operation": case.design.operation,
         **case.work.columns(),
         "chips_asked": case.chips_asked,
         "chips": case.chips,

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from model import units
+from model.money import capital
+from model.power import rated_power
 from sweep import catalogue
 from sweep.axes import Axes, InstanceAxes
 from sweep.columns import SETS
-from sweep.designs import Design, HowServed, changed, dimension_of, machine
+from sweep.designs import (
+    DEFAULT_OPERATION,
+    DEFAULT_PRICES,
+    Design,
+    HowServed,
+    changed,
+    dimension_of,
+    machine,
+)
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
 from sweep.samplers import SAMPLERS
@@ -97,6 +107,21 @@ class Outer:
     objectives: tuple[str, ...]
     variables: tuple[Variable, ...]
     baselines: tuple[tuple[tuple[str, float], ...], ...] = ()  # values of all variables, tried first
+    designs: tuple[str, ...] = ()  # labels of those whose machines are varied; none: all
+
+    def varies(self, label: str) -> bool:
+        """Whether the numbers of a design's machine are varied; the others stand beside it as they are."""
+        return not self.designs or label in self.designs
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """How sure the answer is to be made."""
+
+    points: int
+    layouts: int  # the best of each design and size
+    quantities: tuple[str, ...]
+    sensitivities: int  # numbers told, those that matter most first
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +142,7 @@ class Study:
     corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was rounded or left out, for people
+    uncertainty: Uncertainty | None = None
 
     @property
     def samplers(self) -> dict[str, SamplerName]:
@@ -230,6 +256,9 @@ class Checker:
         if self.extra is not None and not self.extra.is_dir():
             self.wrong("catalogue", "must be a folder of catalogue entries", table.catalogue)
             raise InputError(self.problems)
+        given = [name for name in ("chips", "power", "budget") if getattr(table, name) is not None]
+        if len(given) > 1:
+            self.wrong(given[1], f"sizes are given once, and {given[0]} gives them", None, f"leave out {given[1]}")
         designs = self.designs(table)
         workloads = self.workloads(table)
         constraints = self.constraints(table.constraints, SETS[table.phase].quantities)
@@ -255,7 +284,16 @@ class Checker:
             corners=table.corners,
             text=text,
             notes=tuple(self.notes),
+            uncertainty=self.uncertainty(table),
         )
+
+    def uncertainty(self, table: StudyTable) -> Uncertainty | None:
+        """How sure the answer is to be made; of the objective where no quantity is named."""
+        given = table.uncertainty
+        if given is None:
+            return None
+        quantities = given.quantities or (table.search.objective,)
+        return Uncertainty(given.points, given.layouts, quantities, given.sensitivities)
 
     def axes(self, table: StudyTable) -> Any:
         """What the layouts vary over."""
@@ -277,8 +315,10 @@ class Checker:
         for i, one in enumerate(table.designs):
             key = f"designs[{i}]"
             chips = tuple(one.chips or table.chips or ())
-            if not chips and not (table.outer and "chips" in table.outer.variables):
-                self.wrong(f"{key}.chips", "missing", None, "give chips = [...] here or at the top of the file")
+            sized = table.power or table.budget or (table.outer and "chips" in table.outer.variables)
+            if not chips and not sized:
+                remedy = "give chips = [...] here or at the top of the file, or power or budget at the top"
+                self.wrong(f"{key}.chips", "missing", None, remedy)
             label = one.label or one.system
             if label in [design.label for design in designs]:
                 self.wrong(f"{key}.label", "labels must differ", label, "give this design a label of its own")
@@ -287,11 +327,52 @@ class Checker:
             stack = self.stack(key, one)
             if stack is None:
                 continue
+            records = self.records_of(key, table, one)
+            if records is None:
+                continue
             changes = self.changes(key, one.change)
             own = (one.number_format, one.power_cap, changes, self.extra, self.served(table, one))
-            designs.append(Design(label, one.system, stack, chips, *own))
-            self.applies(key, designs[-1])
+            designs.append(Design(label, one.system, stack, chips, *own, *records))
+            if self.applies(key, designs[-1]) and not chips:
+                designs[-1] = self.sized(key, table, designs[-1])
         return tuple(designs)
+
+    def records_of(self, key: str, table: StudyTable, given: DesignTable) -> tuple[str, str] | None:
+        """Price basis and operation of a design; None where a name is unknown."""
+        kinds: tuple[tuple[str, catalogue.Kind, str], ...] = (
+            ("prices", "prices", DEFAULT_PRICES),
+            ("operation", "operations", DEFAULT_OPERATION),
+        )
+        found, known = [], True
+        for name, kind, default in kinds:
+            own = getattr(given, name)
+            at = f"{key}.{name}" if own else name
+            found.append(own or getattr(table, name) or default)
+            known = self.known(at, found[-1], kind) and known
+        return (found[0], found[1]) if known else None
+
+    def sized(self, key: str, table: StudyTable, design: Design) -> Design:
+        """The design at sizes that the study's power feeds, or that its budget buys: as many whole units."""
+        unit, system = machine(design).unit_packages, machine(design)
+        each = float(rated_power(system, unit).total) if table.power else float(capital(system, unit).total)
+        name, limits, unit_of = (
+            ("power", table.power, "W") if table.power else ("budget", table.budget or [], "USD")
+        )
+        sizes = []
+        for limit in limits or []:
+            most = int(limit / each)
+            if not most:
+                rule = f"{design.label}: one unit of {unit} chips takes {units.show(each, unit_of)}"
+                self.wrong(name, rule, units.show(limit, unit_of), "give more")
+                continue
+            count = divides_well(most) if table.phase == "training" else most
+            sizes.append(count * unit)
+            self.notes.append(
+                f"{design.label}: {units.show(limit, unit_of)} "
+                f"{'feed' if table.power else 'buy'} {most:,} units of {unit}, {units.show(each, unit_of)} each"
+                + (f"; {count:,} are taken, which divide well" if count < most else "")
+            )
+        return replace(design, chips=tuple(sizes))
 
     def changes(self, key: str, given: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
         """Changes to a machine, in SI units."""
@@ -303,14 +384,20 @@ class Checker:
                 self.wrong(f'{key}.change."{path}"', str(failure))
         return tuple(read_changes)
 
-    def applies(self, key: str, design: Design) -> None:
-        """Note a problem where a change names a part that the machine does not have."""
-        system = catalogue.system(design.system, extra=self.extra)
+    def applies(self, key: str, design: Design) -> bool:
+        """Whether the changes name parts that the machine has; note a problem where they do not."""
+        try:
+            system = machine(replace(design, changes=(), power_cap_w=None))
+        except InputError as failure:
+            self.problems += failure.problems
+            return False
+        before = len(self.problems)
         for path, value in design.changes:
             try:
                 changed(system, path, value)
             except ValueError as failure:
                 self.wrong(f'{key}.change."{path}"', str(failure))
+        return len(self.problems) == before
 
     def workloads(self, table: StudyTable) -> tuple[Workload, ...]:
         """Workloads, with a batch in tokens turned into sequences."""
@@ -325,7 +412,8 @@ class Checker:
                     f"{one.model}: a batch of {units.show(one.batch, 'token')} is taken as {batch} sequences, "
                     f"{batch * one.sequence / 1e6:.4g} Mtoken, which divides well"
                 )
-            workloads.append(TrainingWorkload(one.model, one.sequence, batch, one.number_format, one.expert_imbalance))
+            asked = (one.model, one.sequence, batch, one.number_format, one.expert_imbalance, one.tokens or 0.0)
+            workloads.append(TrainingWorkload(*asked))
         return tuple(workloads)
 
     def constraints(self, given: Mapping[str, Any], known: tuple[str, ...]) -> tuple[tuple[str, Sense, float], ...]:
@@ -395,15 +483,21 @@ class Checker:
                     raise ValueError("sets the unit that sizes are whole numbers of: give it in a design's change")
                 variables.append(_variable(name, values))
                 for design in designs if dimension is not None else ():
-                    changed(machine(design), name, 1.0)
+                    if not given.designs or design.label in given.designs:
+                        changed(machine(design), name, 1.0)
                 if given.sampler == "brute_force" and not (variables[-1].choices or variables[-1].whole):
                     self.wrong(key, "brute_force goes through lists, and this is a range", None, "list the choices")
             except ValueError as failure:
                 self.wrong(key, str(failure))
         baselines = [self.baseline(i, one, given, variables) for i, one in enumerate(given.baselines)]
+        labels = [design.label for design in designs]
+        for i, label in enumerate(given.designs):
+            if label not in labels:
+                self.wrong(f"outer.designs[{i}]", "no design has this label", label, nearest(label, labels))
         return Outer(
-            given.trials, given.generation, given.sampler, given.objectives, tuple(variables), tuple(baselines)
-        )
+            given.trials, given.generation, given.sampler, given.objectives, tuple(variables), tuple(baselines),
+            tuple(given.designs),
+        )  # fmt: skip
 
     def baseline(
         self, i: int, values: Mapping[str, Any], given: OuterTable, variables: list[Variable]
@@ -440,6 +534,11 @@ def _variable(name: str, values: list[Any] | RangeTable) -> Variable:
     if not low < high:
         raise ValueError(f"low must be below high, but got low = {values.low!r}, high = {values.high!r}")
     return Variable(name, low=low, high=high, log=values.log)
+
+
+def divides_well(most: int) -> int:
+    """The largest number up to `most` that many degrees of parallelism divide, as the batches of `round_batch`."""
+    return max(odd << power for odd in _ODD_FACTORS for power in range(most.bit_length()) if odd << power <= most)
 
 
 def round_batch(sequences: float) -> int:

@@ -57,6 +57,7 @@ TABLES = {
     "layout": study_schema.LayoutTable,
     "search": study_schema.SearchTable,
     "outer": study_schema.OuterTable,
+    "uncertainty": study_schema.UncertaintyTable,
 }
 SERVING_TABLES = {
     "traffic": serving_schema.TrafficTable,

@@ -1,0 +1,69 @@
+"""What a step or a served cluster comes to over weeks: money, failures, tokens that count.
+
+Every function takes a cost (of a training step, or of what a cluster serves) and gives an array of its shape; what
+rests on prices is not a number (NaN) where the machine has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from model import money, reliability
+from model.cost import StepCost
+from model.layout import Array
+from model.power import rated_power
+from model.system import System
+
+HOUR_S = 3600.0
+_UNKNOWN = np.asarray(np.nan)
+
+
+class Costed(Protocol):
+    """What money and failures follow from."""
+
+    @property
+    def system(self) -> System:
+        """The machine."""
+
+    @property
+    def packages(self) -> Any:
+        """Chip packages."""
+
+    @property
+    def power(self) -> Any:
+        """Mean watts at the meter."""
+
+    @property
+    def tokens_per_second(self) -> Any:
+        """Of the whole cluster, while nothing fails."""
+
+
+def capital_of(system: System, packages: Any) -> Array:
+    """US dollars that so many packages cost with all that belongs to them."""
+    return _UNKNOWN if system.prices is None else np.asarray(money.capital(system, packages).total)
+
+
+def spending_of(system: System, packages: Any, power_w: Any) -> Array:
+    """US dollars per second of a machine that draws so many watts at the meter; its building feeds the rated power."""
+    if system.prices is None:
+        return _UNKNOWN
+    rated = rated_power(system, packages).total
+    return np.asarray(money.spending(system, packages, power_w, rated).total)
+
+
+def capital_usd(cost: Costed) -> Array:
+    """US dollars that the machine costs."""
+    return np.broadcast_to(capital_of(cost.system, cost.packages), np.shape(cost.power))
+
+
+def usd_per_chip_hour(cost: Costed) -> Array:
+    """US dollars of a chip package for an hour."""
+    return np.asarray(spending_of(cost.system, cost.packages, cost.power) / cost.packages * HOUR_S)
+
+
+def usd_per_million_tokens(cost: Costed) -> Array:
+    """US dollars of a million tokens that count."""
+    spent = spending_of(cost.system, cost.packages, cost.power)
+    return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
