@@ -132,7 +132,7 @@ class ChipPower:
 
     board_w: float  # power cap
     idle_w: float  # clocked, waiting
-    joule_per_flop: Mapping[str, float]  # by peak name
+    joule_per_flop: Mapping[str, float]  # by peak name, at the clock that the rating sustains
     joule_per_hbm_byte: float
     joule_per_link_byte: float  # scale-up serdes, one direction
     clock_exponent: float = 1.0  # sustained clock ~ (power above idle)^exponent
@@ -170,6 +170,16 @@ class Chip:
             return matmul.sustained_clock
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
         return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
+
+    def joule_per_flop(self, peak: str) -> float:
+        r"""Joules of a FLOP at the clock in force.
+
+        The coefficient holds at the clock that the board's rating sustains. Power above idle goes as
+        :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
+        :math:`f^{1/\gamma - 1}`: slower is thriftier where the voltage falls with the clock (gamma below 1).
+        """
+        slower = self.clock(peak) / self.calibration.matmul[peak].sustained_clock
+        return self.power.joule_per_flop[peak] * slower ** (1.0 / self.power.clock_exponent - 1.0)
 
 
 def launching(chip: Chip, share: float) -> Chip:
