@@ -13,7 +13,6 @@ import numpy as np
 from model import money, reliability
 from model.cost import StepCost
 from model.layout import Array
-from model.power import rated_power
 from model.system import System
 
 HOUR_S = 3600.0
@@ -46,11 +45,8 @@ def capital_of(system: System, packages: Any) -> Array:
 
 
 def spending_of(system: System, packages: Any, power_w: Any) -> Array:
-    """US dollars per second of a machine that draws so many watts at the meter; its building feeds the rated power."""
-    if system.prices is None:
-        return _UNKNOWN
-    rated = rated_power(system, packages).total
-    return np.asarray(money.spending(system, packages, power_w, rated).total)
+    """US dollars per second of a machine that draws so many watts at the meter."""
+    return _UNKNOWN if system.prices is None else np.asarray(money.spending(system, packages, power_w).total)
 
 
 def capital_usd(cost: Costed) -> Array:
@@ -67,3 +63,29 @@ def usd_per_million_tokens(cost: Costed) -> Array:
     """US dollars of a million tokens that count."""
     spent = spending_of(cost.system, cost.packages, cost.power)
     return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
+
+
+# ------------------------------------------------------------------------------------------------ over weeks
+def availability(cost: Costed) -> reliability.Availability:
+    """Where the weeks of a training go; the cluster that serves loses the requests in flight, which are few seconds."""
+    if not isinstance(cost, StepCost):
+        one = np.ones(np.shape(cost.power))
+        return reliability.Availability(one, *(np.zeros(one.shape) for _ in range(5)))
+    parts = cost.memory.split
+    saved = parts.weights + parts.optimizer
+    return reliability.availability(cost.system, cost.packages, saved, step_s=cost.step_time)
+
+
+def goodput(cost: Costed) -> Array:
+    """Share of the time that does useful work."""
+    return availability(cost).goodput
+
+
+def useful_tokens_per_second(cost: Costed) -> Array:
+    """Tokens/s of the whole cluster over weeks."""
+    return reliability.useful_rate(cost.tokens_per_second, goodput(cost))
+
+
+def mean_time_between_failures(cost: Costed) -> Array:
+    """Seconds between failures that stop the job."""
+    return reliability.mtbf(cost.system, cost.packages)
