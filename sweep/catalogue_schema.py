@@ -301,9 +301,9 @@ def _fabric() -> Any:
 
 
 def _system() -> Any:
-    part = record(Part, "power", without=("name", "group", "price_usd", "failure_rate"))
+    part = record(Part, "power", without=("name", "group", "outside", "price_usd", "failure_rate"))
     part.update(
-        name=need(str), group=need(Group), price_usd=may(under("price_usd", sense=0)),
+        name=need(str), group=need(Group), outside=may(bool), price_usd=may(under("price_usd", sense=0)),
         failure_rate=may(under("failure_rate", sense=0)),
     )  # fmt: skip
     return table("system", {
