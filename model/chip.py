@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from model.silicon import Silicon
+
 
 @dataclass(frozen=True, slots=True)
 class NumberFormat:
@@ -152,6 +154,7 @@ class Chip:
     calibration: Calibration
     tiles: tuple[tuple[int, int], ...] = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64))
     power_cap_w: float | None = None  # a study may cap the board below (or above) its rating
+    silicon: Silicon | None = None  # of the package, all its ranks together; unknown: it cannot be priced from it
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def supports(self, number_format: str) -> bool:

@@ -59,7 +59,7 @@ class Host:
     achieved_fraction: float  # of both bandwidths
 
 
-Group = Literal["host", "switch", "optics", "cable", "nic", "board", "storage", "rack"]
+Group = Literal["chip", "host", "switch", "optics", "cable", "nic", "board", "storage", "rack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Part:
     watts: float
     per_packages: float
     outside: bool = False  # of the unit that is bought: its share of the network and of storage of the hall
-    price_usd: float = 0.0  # of a piece
+    price_usd: float = 0.0  # of a piece; a piece of group "chip" is a package and costs what one does
     failure_rate: float = 0.0  # of a piece, per second: failures that stop a job
 
 
@@ -134,7 +134,7 @@ def partly_used(system: System, tier: str, ranks: int) -> System:
             f"{ranks} of {whole.ranks} ranks are no whole number of a unit's {system.unit_packages} packages"
         )
     idle_w = system.chip.power.idle_w * system.chip.ranks_per_package
-    spare = Part("spare chips, idle", "board", system.unit_packages - used, idle_w, used)
+    spare = Part("spare chips, idle", "chip", system.unit_packages - used, idle_w, used)
     return replace(
         system,
         tiers=tuple(replace(one, ranks=ranks) if one.name == tier else one for one in system.tiers),

@@ -29,6 +29,9 @@ _BASES: dict[str, dict[str, float]] = {
     "USD": {"USD": 1.0, "$": 1.0},
     # a watt-month of a building's capacity is a number of joules too
     "USD/J": {"USD/J": 1.0, "USD/kWh": 1.0 / 3.6e6, "USD/MWh": 1.0 / 3.6e9, "USD/kW/month": 12.0 / (1e3 * 31557600.0)},
+    "USD/byte": {"USD/B": 1.0, "USD/GB": 1e-9, "USD/GiB": 2.0**-30},
+    "USD/s": {"USD/s": 1.0, "USD/h": 1.0 / 3600.0},
+    "1/m2": {"/m2": 1.0, "/cm2": 1e4},
     "1/s": {"/s": 1.0, "/h": 1.0 / 3600.0, "/day": 1.0 / 86400.0, "/year": 1.0 / 31557600.0, "FIT": 1e-9 / 3600.0},
     "m2": {"m2": 1.0, "mm2": 1e-6, "cm2": 1e-4},
     "token": {"token": 1.0, "tokens": 1.0},
@@ -62,6 +65,9 @@ JOULES_PER_BYTE = Dimension("J/byte", "40 pJ/B")
 HERTZ = Dimension("Hz", "1.8 GHz")
 DOLLARS = Dimension("USD", "20 kUSD")
 DOLLARS_PER_JOULE = Dimension("USD/J", "0.06 USD/kWh")
+DOLLARS_PER_BYTE = Dimension("USD/byte", "10 USD/GB")
+DOLLARS_PER_SECOND = Dimension("USD/s", "2 USD/h")
+DENSITY = Dimension("1/m2", "0.1 /cm2")
 RATE = Dimension("1/s", "0.05 /year")
 AREA = Dimension("m2", "665 mm2")
 TOKENS = Dimension("token", "4096 token")
@@ -72,7 +78,8 @@ NUMBER = Dimension("", "0.82")
 
 _ALL = (
     BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS,
-    DOLLARS_PER_JOULE, RATE, AREA, TOKENS, TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
+    DOLLARS_PER_JOULE, DOLLARS_PER_BYTE, DOLLARS_PER_SECOND, DENSITY, RATE, AREA, TOKENS, TOKENS_PER_SECOND,
+    TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
 )  # fmt: skip
 DIMENSIONS = {d.unit: d for d in _ALL}
 

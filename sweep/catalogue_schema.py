@@ -171,8 +171,11 @@ def dimension_of(name: str) -> units.Dimension:
         return units.JOULES_PER_FLOP
     if name.startswith("joule_per_"):
         return units.JOULES_PER_BYTE
-    if name.endswith("_usd_per_j"):
-        return units.DOLLARS_PER_JOULE
+    prices = {"_usd_per_j": units.DOLLARS_PER_JOULE, "_usd_per_byte": units.DOLLARS_PER_BYTE,
+              "_usd_per_s": units.DOLLARS_PER_SECOND, "_per_m2": units.DENSITY}  # fmt: skip
+    for end, dimension in prices.items():
+        if name.endswith(end):
+            return dimension
     for mark, dimension in (("_usd", units.DOLLARS), ("bandwidth", units.BANDWIDTH), ("bytes", units.BYTES)):
         if mark in name:
             return dimension
@@ -244,12 +247,14 @@ def each_with(item: Any) -> Any:
     return Annotated[GenericAlias(list, (item,)), Field(min_length=1)]
 
 
-# ------------------------------------------------------------------------------------------- the seven kinds
+# ------------------------------------------------------------------------------------------- the kinds
 TITLE = {"title": need(str)}
 STATUS = {"status": may(str), "scenario": may(bool), "note": may(str)}
 
 
 def _chip() -> Any:
+    from sweep.money_schema import silicon
+
     power = record(ChipPower, "power", without=("joule_per_flop",))
     power["joule_per_flop"] = need(each_of(PEAKS, "joule_per_flop", "power"))
     return table("chip", {
@@ -269,6 +274,7 @@ def _chip() -> Any:
         })),
         "cost": may(table("cost", {"price_usd": may(under("price_usd", sense=0)),
                                    "hour_usd": may(under("hour_usd", sense=0))})),
+        "silicon": may(silicon()),
     })  # fmt: skip
 
 
@@ -361,8 +367,11 @@ def _engine() -> Any:
 @cache
 def schema(kind: str) -> Any:
     """The pydantic model of a file of this kind."""
+    from sweep.money_schema import basis, memory, process
+
     return {"chips": _chip, "calibrations": _calibration, "fabrics": _fabric, "systems": _system,
-            "models": _architecture, "stacks": _stack, "engines": _engine}[kind]()  # fmt: skip
+            "models": _architecture, "stacks": _stack, "engines": _engine, "prices": basis, "processes": process,
+            "memories": memory}[kind]()  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ reading, and what to say
