@@ -58,7 +58,8 @@ class Energy:
     def room(self) -> Any:
         """Watts that the caps leave for work."""
         power = self.system.chip.power
-        return ((self.system.chip.power_cap_w or power.board_w) - power.idle_w) * self.ranks
+        cap = self.system.chip.power_cap_w
+        return ((power.board_w if cap is None else cap) - power.idle_w) * self.ranks
 
     @property
     def beside(self) -> Any:
