@@ -1,4 +1,4 @@
-"""The catalogue: chips, calibrations, systems, fabrics, models, stacks and engines, each number with its source.
+"""The catalogue: chips, calibrations, systems, fabrics, models, stacks, engines, operations, each with its sources.
 
 One TOML file an entry, in sweep/catalogue_data/<kind>/<name>.toml. A folder of one's own with the same layout
 adds entries and replaces entries by name: pass it as `extra`. Peaks stand in the chips, what is reached of them
@@ -12,7 +12,7 @@ the least and the most. All other numbers stay nominal.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -22,14 +22,18 @@ from model import chip as chips
 from model import system as systems
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
+from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem
 
-Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines"]
+Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations"]
 Corner = Literal["nominal", "low", "high", "power_low", "power_high"]
 
-KINDS: tuple[Kind, ...] = ("chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines")
+KINDS: tuple[Kind, ...] = (
+    *("chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines"),
+    *("operations",),
+)
 CORNERS: tuple[Corner, ...] = ("nominal", "low", "high", "power_low", "power_high")
 SOURCE_KINDS = ("datasheet", "measured", "derived", "estimated", "rumour")
 DATA = Path(__file__).parent / "catalogue_data"
@@ -288,8 +292,22 @@ def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
 
 
 @cache
+def _operation(name: str, corner: Corner, extra: Path | None) -> Operation:
+    return Operation(name=name, **entry("operations", name, extra).under("", corner))
+
+
+def operation(name: str, corner: Corner = "nominal", extra: Path | None = None) -> Operation:
+    """How a cluster is run: what fails, what a failure costs, what stands by."""
+    return _operation(name, corner, extra)
+
+
+@cache
 def system(
-    name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
+    name: str,
+    corner: Corner = "nominal",
+    extra: Path | None = None,
+    chip_name: str | None = None,
+    operation: str | None = None,
 ) -> systems.System:
     """A machine with its chip, tiers and power parts.
 
@@ -303,6 +321,8 @@ def system(
         Folder of further entries.
     chip_name
         Another chip that the system is sold with, from its `other_chips`.
+    operation
+        How it is run, as in "llama3-2024"; without one nothing fails.
     """
     found = entry("systems", name, extra)
     own = _referred(found, "chip", "chips", extra).name
@@ -324,6 +344,8 @@ def system(
         unit_packages=found.value("unit_packages"),
         host=_host(found, corner, chip(chip_name or own, corner, extra).ranks_per_package),
         racks=systems.Racks(**racks) if (racks := found.under("racks", corner)) else None,
+        operation=None if operation is None else _operation(operation, corner, extra),
+        fault_domain_packages=found.under("").get("fault_domain_packages", 0),
         notes={key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts},
     )
 
@@ -399,13 +421,20 @@ def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
 
 
 def entries_used(
-    system_name: str, model_name: str, software: str, extra: Path | None = None, kind: Kind = "stacks"
+    system_name: str,
+    model_name: str,
+    software: str,
+    extra: Path | None = None,
+    kind: Kind = "stacks",
+    further: Sequence[tuple[Kind, str]] = (),
 ) -> dict[str, str]:
     """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result.
 
-    The software is a stack or an engine, as `kind` says.
+    The software is a stack or an engine, as `kind` says. `further` names other entries by kind and name: how the
+    cluster is run, and the like.
     """
     used = [*_entries_of(system_name, extra).values(), entry(kind, software, extra)]
+    used += [entry(other, name, extra) for other, name in further]
     shapes = entry("models", model_name, extra)
     used.append(shapes)
     while "alias_of" in shapes.facts:

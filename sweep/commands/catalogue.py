@@ -71,6 +71,14 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     "engines": {"years": _years, "frameworks": _frameworks, "why": "why"},
     "fabrics": {"title": "title", "rate of a port": "bandwidth", "latency": "latency_s"},
     "calibrations": {"title": "title", "fitted on": "fitted_on"},
+    "operations": {
+        "chip fails": "chip_failure_rate",
+        "software stops": "software_failure_rate",
+        "noticed": "detection_s",
+        "repaired": "repair_s",
+        "spares": "spare_share",
+        "why": "why",
+    },
 }
 
 
@@ -225,7 +233,7 @@ def show(name: str, *, json: bool = False) -> None:
     Parameters
     ----------
     name
-        Name of a chip, system, model, stack, engine, fabric or calibration. A name that several of them bear shows all.
+        Name of a chip, system, model, stack, engine, fabric, calibration or operation. A name that several of them bear shows all.
     json
         Print one JSON object.
     """
