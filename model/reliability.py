@@ -53,7 +53,7 @@ class Operation:
     jitter: float = 0.0  # relative standard deviation of a rank's step
     slow_share: float = 0.0  # of packages that are slow and not yet found
     slow_loss: float = 0.0  # of speed, of such a package
-    reference_ranks: float = 1024.0  # size up to which step times hold the waiting for the slowest rank already
+    reference_ranks: int = 1024  # size up to which step times hold the waiting for the slowest rank already
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,10 @@ class Availability(Parts):
 
 
 # ------------------------------------------------------------------------------------------------- what fails
-_CAUSES = {"chip": "chips", "host": "hosts", "board": "hosts", "storage": "hosts", "rack": "hosts", "switch": "switches",
-           "optics": "optics", "cable": "cables", "nic": "nics"}  # fmt: skip
+_CAUSES = {
+    **{"chip": "chips", "host": "hosts", "board": "hosts", "storage": "hosts", "rack": "hosts"},
+    **{"switch": "switches", "optics": "optics", "cable": "cables", "nic": "nics"},
+}
 
 
 def _rates(system: System) -> dict[str, Any]:
@@ -126,14 +128,14 @@ def failures(system: System, packages: Any) -> FailureParts:
 def mtbf(system: System, packages: Any) -> Array:
     """Mean seconds between interruptions of a job; infinite where nothing fails."""
     rate = np.asarray(failures(system, packages).total, dtype=float)
-    return np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0)
+    return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints
 def young_interval(blocking_s: Any, rate: Any) -> Array:
     """Seconds of work between checkpoints after J. W. Young (CACM 17, 1974): sqrt(2 blocking MTBF)."""
     blocking_s, rate = np.broadcast_arrays(np.asarray(blocking_s, dtype=float), np.asarray(rate, dtype=float))
-    return np.sqrt(np.divide(2.0 * blocking_s, rate, out=np.full(rate.shape, np.inf), where=rate > 0))
+    return np.asarray(np.sqrt(np.divide(2.0 * blocking_s, rate, out=np.full(rate.shape, np.inf), where=rate > 0)))
 
 
 def daly_interval(blocking_s: Any, rate: Any) -> Array:
@@ -159,7 +161,7 @@ def optimal_interval(blocking_s: Any, rate: Any) -> Array:
     for _ in range(_NEWTON_STEPS):
         work = work - (-np.log1p(-work) - work - near) * (1.0 - work) / work
     work = np.where(delta > 20.0, -np.expm1(-1.0 - delta), np.where(delta > 0, work, 0.0))
-    return np.divide(work, rate, out=np.full(rate.shape, np.inf), where=rate > 0)
+    return np.asarray(np.divide(work, rate, out=np.full(rate.shape, np.inf), where=rate > 0))
 
 
 def _interval(operation: Operation, blocking_s: Any, rate: Any) -> Array:

@@ -5,8 +5,8 @@ adds entries and replaces entries by name: pass it as `extra`. Peaks stand in th
 in the calibrations.
 
 A corner moves every number of one sort to one end of its range: "low" and "high" the performance numbers (peaks,
-bandwidths, capacities, efficiencies) to the worst and the best, "power_low" and "power_high" the power numbers to
-the least and the most. All other numbers stay nominal.
+bandwidths, capacities, efficiencies, and how a cluster is run) to the worst and the best, "power_low" and "power_high"
+the power numbers to the least and the most. All other numbers stay nominal.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ LOWER_IS_BETTER = frozenset(
         *("latency_s", "latency_step_s", "ramp_s", "pair_loss", "oversubscription", "congestion"),
         *("board_w", "idle_w", "joule_per_flop", "joule_per_hbm_byte", "joule_per_link_byte"),
         *("clock_exponent", "watts", "cooling_fraction", "pue"),
-        *("failure_rate", "chip_failure_rate", "software_failure_rate", "part_failure_factor", "removed_share"),
+        *("chip_failure_rate", "software_failure_rate", "part_failure_factor", "removed_share"),
         *("repair_s", "detection_s", "reschedule_s", "warm_up_s", "jitter", "slow_share", "slow_loss"),
     }
 )
@@ -307,7 +307,7 @@ def _system() -> Any:
     part = record(Part, "power", without=("name", "group", "price_usd", "failure_rate"))
     part.update(
         name=need(str), group=need(Group), price_usd=may(under("price_usd", sense=0)),
-        failure_rate=may(under("failure_rate", role="performance")),
+        failure_rate=may(under("failure_rate", sense=0)),
     )  # fmt: skip
     return table("system", {
         **TITLE, **STATUS, "chip": need(str), "other_chips": may(list[str]), "default_stack": need(str),

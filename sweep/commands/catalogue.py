@@ -233,7 +233,8 @@ def show(name: str, *, json: bool = False) -> None:
     Parameters
     ----------
     name
-        Name of a chip, system, model, stack, engine, fabric, calibration or operation. A name that several of them bear shows all.
+        Name of a chip, system, model, stack, engine, fabric, calibration or operation. A name that several of them
+        bear shows all.
     json
         Print one JSON object.
     """
