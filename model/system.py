@@ -107,6 +107,8 @@ class System:
     racks: Racks | None = None  # unknown: no floor is counted
     prices: Prices | None = None  # unknown: nothing is priced
     operation: Operation | None = None  # unknown: nothing fails
+    fault_domain_packages: int = 0  # that one failure takes out until it is repaired; 0: those of a unit
+    spare_packages: int = 0  # idle in every unit, which stand in for its failed ones
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -118,7 +120,8 @@ class System:
 def partly_used(system: System, tier: str, ranks: int) -> System:
     """The machine with only `ranks` of a tier's ranks at work, so that groups fit: 64 of a rack of 72, say.
 
-    The equipment of a unit serves fewer packages, and the chips left over draw their idle power.
+    The equipment of a unit serves fewer packages. The chips left over draw their idle power, and stand in for those of
+    the unit that fail.
 
     Raises ValueError where the tier is not a switch of that many ranks, or a unit would be left with a part of a
     package.
@@ -140,4 +143,5 @@ def partly_used(system: System, tier: str, ranks: int) -> System:
         tiers=tuple(replace(one, ranks=ranks) if one.name == tier else one for one in system.tiers),
         parts=(*(replace(part, per_packages=part.per_packages * share) for part in system.parts), spare),
         unit_packages=used,
+        spare_packages=system.spare_packages + system.unit_packages - used,
     )

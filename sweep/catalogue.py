@@ -5,14 +5,14 @@ adds entries and replaces entries by name: pass it as `extra`. Peaks stand in th
 in the calibrations.
 
 A corner moves every number of one sort to one end of its range: "low" and "high" the performance numbers (peaks,
-bandwidths, capacities, efficiencies) to the worst and the best, "power_low" and "power_high" the power numbers to
-the least and the most. All other numbers stay nominal.
+bandwidths, capacities, efficiencies, and how a cluster is run) to the worst and the best, "power_low" and "power_high"
+the power numbers to the least and the most. All other numbers stay nominal.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -23,17 +23,20 @@ from model import system as systems
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
 from model.prices import Prices
+from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem
 
 Kind = Literal[
-    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "prices", "processes", "memories"
-]
+    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
+    "memories",
+]  # fmt: skip
 Corner = Literal["nominal", "low", "high", "power_low", "power_high"]
 
 KINDS: tuple[Kind, ...] = (
-    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "prices", "processes", "memories"
+    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
+    "memories",
 )  # fmt: skip
 CORNERS: tuple[Corner, ...] = ("nominal", "low", "high", "power_low", "power_high")
 SOURCE_KINDS = ("datasheet", "measured", "derived", "estimated", "rumour")
@@ -302,12 +305,23 @@ def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
 
 
 @cache
+def _operation(name: str, corner: Corner, extra: Path | None) -> Operation:
+    return Operation(name=name, **entry("operations", name, extra).under("", corner))
+
+
+def operation(name: str, corner: Corner = "nominal", extra: Path | None = None) -> Operation:
+    """How a cluster is run: what fails, what a failure costs, what stands by."""
+    return _operation(name, corner, extra)
+
+
+@cache
 def system(
     name: str,
     corner: Corner = "nominal",
     extra: Path | None = None,
     chip_name: str | None = None,
     prices: str | None = None,
+    operation: str | None = None,
 ) -> systems.System:
     """A machine with its chip, tiers and parts.
 
@@ -323,6 +337,8 @@ def system(
         Another chip that the system is sold with, from its `other_chips`.
     prices
         Name of a price basis; None: nothing is priced.
+    operation
+        How it is run, as in "llama3-2024"; without one nothing fails.
 
     Raises
     ------
@@ -349,6 +365,8 @@ def system(
         unit_packages=found.value("unit_packages"),
         host=_host(found, corner, chip(chip_name or own, corner, extra).ranks_per_package),
         racks=systems.Racks(**racks) if (racks := found.under("racks", corner)) else None,
+        operation=None if operation is None else _operation(operation, corner, extra),
+        fault_domain_packages=found.under("").get("fault_domain_packages", 0),
         notes=_notes(found),
     )
     if prices is None:
@@ -450,13 +468,15 @@ def entries_used(
     extra: Path | None = None,
     kind: Kind = "stacks",
     prices: str | None = None,
+    further: Sequence[tuple[Kind, str]] = (),
 ) -> dict[str, str]:
     """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result.
 
     The software is a stack or an engine, as `kind` says. With a price basis: its file, and the processes and memories
-    of the chip.
+    of the chip. `further` names other entries by kind and name: how the cluster is run, and the like.
     """
     used = [*_entries_of(system_name, extra).values(), entry(kind, software, extra)]
+    used += [entry(other, name, extra) for other, name in further]
     if prices is not None:
         from sweep.price_basis import entries_behind
 

@@ -38,6 +38,7 @@ from model.chip import (
     MemoryCalibration,
 )
 from model.layout import RECOMPUTE_MODULES
+from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
@@ -74,9 +75,11 @@ LOWER_IS_BETTER = frozenset(
         *("latency_s", "latency_step_s", "ramp_s", "pair_loss", "oversubscription", "congestion"),
         *("board_w", "idle_w", "joule_per_flop", "joule_per_hbm_byte", "joule_per_link_byte"),
         *("clock_exponent", "watts", "cooling_fraction", "pue"),
+        *("chip_failure_rate", "software_failure_rate", "part_failure_factor", "removed_share"),
+        *("repair_s", "detection_s", "reschedule_s", "warm_up_s", "jitter", "slow_share", "slow_loss"),
     }
 )
-NEUTRAL = frozenset({"count", "per_packages", "shape"})
+NEUTRAL = frozenset({"count", "per_packages", "shape", "interval_s", "spare_share", "reference_ranks"})
 CHOICES: Mapping[str, tuple[str, ...]] = {"selective_recompute": RECOMPUTE_MODULES}
 
 
@@ -318,6 +321,7 @@ def _system() -> Any:
         "topology": may(str),
         "year": need(under("year", _whole, sense=0)),
         "unit_packages": need(under("unit_packages", _whole, sense=0)),
+        "fault_domain_packages": may(under("fault_domain_packages", _whole, sense=0)),
         "tiers": need(each_with(_tier(name=need(str), fabric=may(str)))),
         "parts": need(each_with(table("part", part))),
         "facility": need(table("facility", record(Facility, "power"))),
@@ -364,14 +368,20 @@ def _engine() -> Any:
     })  # fmt: skip
 
 
+def _operation() -> Any:
+    return table("operation", {
+        **TITLE, "why": need(str), "note": may(str), **record(Operation, "performance", without=("name",)),
+    })  # fmt: skip
+
+
 @cache
 def schema(kind: str) -> Any:
     """The pydantic model of a file of this kind."""
     from sweep.money_schema import basis, memory, process
 
     return {"chips": _chip, "calibrations": _calibration, "fabrics": _fabric, "systems": _system,
-            "models": _architecture, "stacks": _stack, "engines": _engine, "prices": basis, "processes": process,
-            "memories": memory}[kind]()  # fmt: skip
+            "models": _architecture, "stacks": _stack, "engines": _engine, "operations": _operation,
+            "prices": basis, "processes": process, "memories": memory}[kind]()  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ reading, and what to say

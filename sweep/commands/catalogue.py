@@ -80,6 +80,14 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     },
     "processes": {"title": "title", "wafer": "wafer_usd", "defects": "defects_per_m2"},
     "memories": {"title": "title", "price": "usd_per_byte"},
+    "operations": {
+        "chip fails": "chip_failure_rate",
+        "software stops": "software_failure_rate",
+        "noticed": "detection_s",
+        "repaired": "repair_s",
+        "spares": "spare_share",
+        "why": "why",
+    },
 }
 
 
@@ -234,8 +242,8 @@ def show(name: str, *, json: bool = False) -> None:
     Parameters
     ----------
     name
-        Name of a chip, system, model, stack, engine, fabric, calibration, price basis, process or memory. A name that
-        several of them bear shows all.
+        Name of a chip, system, model, stack, engine, fabric, calibration, operation, price basis, process or memory.
+        A name that several of them bear shows all.
     json
         Print one JSON object.
     """
