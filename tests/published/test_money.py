@@ -73,20 +73,22 @@ def test_a_good_910b_die() -> None:
     assert good_die_usd(die) < good_die_usd(better.dies[0]) < 1150
 
 
-# siliconanalysts.com, 2026-06: bill of materials, USD. Its MI325X costs less than its H200 with 1.8 times the memory,
-# which no one price of memory gives.
+# siliconanalysts.com, 2026: bills of material, USD. Parts of H100, B200 and MI300X are their own in the catalogue, the
+# rest follows. Its MI325X costs less than its MI300X, of which it is a copy with a third more memory.
 @pytest.mark.parametrize(
     ("chips", "published", "error"),
     [
-        ({"h200": 1}, 4250, -0.15),
-        ({"b200": 1}, 6400, -0.08),
-        ({"gb200": 2}, 13500, -0.13),  # without the CPU of the superchip
-        ({"mi325x": 1}, 3800, 0.49),
-        ({"mi355x": 1}, 8000, -0.13),
+        ({"h100": 1}, 3320, -0.05),
+        ({"h200": 1}, 4250, 0.00),
+        ({"b200": 1}, 6400, -0.05),
+        ({"gb200": 2}, 13500, -0.10),  # without the CPU of the superchip
+        ({"mi300x": 1}, 5300, 0.02),
+        ({"mi325x": 1}, 3800, 0.70),
+        ({"mi355x": 1}, 8000, -0.06),
     ],
 )
 def test_bills_of_material(chips: dict[str, int], published: float, error: float) -> None:
-    """Dies, memory, packaging and module come to the published bills within 15 %, MI325X apart."""
+    """Dies, memory, packaging and module come to the published bills within 10 %, MI325X apart."""
     made = sum(number * package_cost_usd(name) for name, number in chips.items())
     assert made / published - 1 == pytest.approx(error, abs=0.02)
 
@@ -96,13 +98,13 @@ def test_bills_of_material(chips: dict[str, int], published: float, error: float
     ("system", "chip", "sold", "within"),
     [
         ("atlas-800t-a2", "ascend-910b3", 6900, 0.10),
-        ("cloudmatrix-384", "ascend-910c", 15200, 0.05),
-        ("dgx-h100", "h100", 27500, 0.35),
-        ("dgx-h200", "h200", 32000, 0.25),
+        ("cloudmatrix-384", "ascend-910c", 15200, 0.10),
+        ("dgx-h100", "h100", 27500, 0.25),
+        ("dgx-h200", "h200", 32000, 0.15),
         ("dgx-b200", "b200", 37500, 0.15),
-        ("gb200-nvl72", "gb200", 35000, 0.25),
-        ("mi300x-node", "mi300x", 14000, 0.10),
-        ("mi355x-node", "mi355x", 25000, 0.10),
+        ("gb200-nvl72", "gb200", 35000, 0.20),
+        ("mi300x-node", "mi300x", 14000, 0.15),
+        ("mi355x-node", "mi355x", 25000, 0.15),
     ],
 )
 def test_prices_from_silicon(system: str, chip: str, sold: float, within: float) -> None:
@@ -136,7 +138,7 @@ def test_the_parts_of_a_machine_close_its_price(
 
 
 def test_the_cloudmatrix_costs_as_much_from_silicon_as_it_is_sold_for() -> None:
-    """One rule for all chips prices the CloudMatrix 384 within 12 % and the NVL72 within 20 % of their lists."""
-    for name, published, within in (("cloudmatrix-384", 8.2e6, 0.12), ("gb200-nvl72", 3.5e6, 0.20)):
+    """One rule for all chips prices the CloudMatrix 384 within 15 % and the NVL72 within 20 % of their lists."""
+    for name, published, within in (("cloudmatrix-384", 8.2e6, 0.15), ("gb200-nvl72", 3.5e6, 0.20)):
         system = catalogue.system(name, prices="silicon")
         assert float(capital(system, system.unit_packages).total) == pytest.approx(published, rel=within)
