@@ -219,6 +219,7 @@ def chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violati
 
 
 def filled(open_fields: Sequence[str], layout: Layout) -> str | None:
+    """What a case leaves open, as the layout taken has it."""
     columns = {short: np.asarray(getattr(layout, name)).item() for name, short in SHORT.items()}
     shown = {"micro_batch": f"micro_batch={columns['mbs']}", "vp": f"vp={columns['vp']}",
              "recompute": f"recompute={recompute_names(columns['recompute'])}"}  # fmt: skip
