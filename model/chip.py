@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Chip:
         return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
 
     @property
-    def thrift(self) -> float:
+    def thrift(self) -> Any:
         r"""Joules of a FLOP at the cap in force, over those at the board's rating.
 
         Power above idle goes as :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
@@ -182,7 +185,7 @@ class Chip:
         if self.power_cap_w is None:
             return 1.0
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
-        return float(min(1.0, max(above, 0.05) ** (1.0 - self.power.clock_exponent)))
+        return np.minimum(1.0, np.maximum(above, 0.05) ** (1.0 - self.power.clock_exponent))
 
 
 def launching(chip: Chip, share: float) -> Chip:

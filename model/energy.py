@@ -56,8 +56,9 @@ class Energy:
     @property
     def room(self) -> Any:
         """Watts that the caps leave for work."""
-        power = self.system.chip.power
-        return ((self.system.chip.power_cap_w or power.board_w) - power.idle_w) * self.ranks
+        chip = self.system.chip
+        cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
+        return (cap_w - chip.power.idle_w) * self.ranks
 
     @property
     def beside(self) -> Any:

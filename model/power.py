@@ -164,7 +164,8 @@ def rated_power(system: System, packages: Any) -> PowerParts:
         watts = sum(part.count * part.watts / part.per_packages for part in system.parts if part.group == name)
         return watts * packages
 
-    chips = (chip.power_cap_w or chip.power.board_w) * chip.ranks_per_package * packages
+    cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
+    chips = cap_w * chip.ranks_per_package * packages
     names = ("host", "board", "switch", "optics", "cable", "nic", "storage", "rack")
     groups = {name: group(name) for name in names}
     load = chips + sum(groups.values())

@@ -129,7 +129,8 @@ def _group(case: Mapping[str, Any]) -> str:
 
 # ------------------------------------------------------------------------------------------------ asking the model
 def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
-    blank = replace(blank, group=case.get("group") or _group(case), grade=case.get("grade"))
+    rules = (str(case["note"]),) if case.get("note") else ()
+    blank = replace(blank, group=case.get("group") or _group(case), grade=case.get("grade"), rules=rules)
     found = []
     for quantity, measured in case["measured"].items():
         one = replace(blank, quantity=quantity, measured=measured)
