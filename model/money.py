@@ -144,7 +144,7 @@ def integration_of(system: System, unit_usd: float) -> float:
     Raises ValueError as `capital`.
     """
     alone = replace(_prices(system), integration_usd=0.0, integration_fraction=0.0, paid_fraction=1.0)
-    sold = tuple(part for part in system.parts if not part.bought_apart)
+    sold = tuple(part for part in system.parts if not part.outside)
     return unit_usd - float(capital(replace(system, parts=sold, prices=alone), system.unit_packages).total)
 
 

@@ -287,9 +287,9 @@ def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> system
 
 
 def _part(found: Entry, name: str, corner: Corner) -> systems.Part:
-    at = f"parts.{name}"
-    apart = {"bought_apart": True} if found.facts.get(f"{at}.bought_apart") else {}
-    return systems.Part(name=name, group=found.facts[f"{at}.group"], **found.under(at, corner), **apart)
+    values = found.under(f"parts.{name}", corner)
+    plain = {key: found.facts[at] for key in ("group", "outside") if (at := f"parts.{name}.{key}") in found.facts}
+    return systems.Part(name=name, **plain, **values)
 
 
 def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:

@@ -135,7 +135,7 @@ def test_the_parts_add_up_to_the_price_of_the_machine(name: str, basis: str) -> 
     unit = listed.get(f"machines.{name}.price_usd", entry.quantities.get("cost.price_usd"))
     if prices.integration_usd:
         assert unit is not None
-        apart = sum(p.count * p.price_usd / p.per_packages for p in system.parts if p.bought_apart)
+        apart = sum(p.count * p.price_usd / p.per_packages for p in system.parts if p.outside)
         whole = unit.value + apart * system.unit_packages
         assert parts.total == pytest.approx(whole * prices.paid_fraction)
     else:

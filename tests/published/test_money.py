@@ -128,7 +128,7 @@ def test_the_parts_of_a_machine_close_its_price(
     """Chips at their own price, network as published: what is left over of the listed price is small and named."""
     system = catalogue.system(name, prices=basis)
     parts = capital(system, system.unit_packages)
-    apart = sum(p.count * p.price_usd / p.per_packages for p in system.parts if p.bought_apart) * system.unit_packages
+    apart = sum(p.count * p.price_usd / p.per_packages for p in system.parts if p.outside) * system.unit_packages
     assert float(parts.total) - apart == pytest.approx(published)
     assert abs(float(parts.integration)) < gap * published
     own = network_usd(parts) + sum(
