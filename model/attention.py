@@ -73,7 +73,7 @@ def fused_attention(
     moved = 2.0 * batch * queries * heads * 2.0 * (query_key + value) * (2.5 if backward else 1.0)
     return Work(
         fit.launch_s + seconds * (1.0 + fit.long_kernel_loss * decades),
-        flops * chip.joule_per_flop(FORMATS[core].peak),
+        flops * chip.power.joule_per_flop[FORMATS[core].peak],
         moved,
     )
 

@@ -177,15 +177,18 @@ class Chip:
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
         return np.minimum(1.0, matmul.sustained_clock * np.maximum(above, 0.05) ** self.power.clock_exponent)
 
-    def joule_per_flop(self, peak: str) -> float:
-        r"""Joules of a FLOP at the clock in force.
+    @property
+    def thrift(self) -> Any:
+        r"""Joules of a FLOP at the cap in force, over those at the board's rating.
 
-        The coefficient holds at the clock that the board's rating sustains. Power above idle goes as
-        :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
-        :math:`f^{1/\gamma - 1}`: slower is thriftier where the voltage falls with the clock (gamma below 1).
+        Power above idle goes as :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
+        :math:`f^{1/\gamma - 1} = x^{1 - \gamma}` with x the power above idle, over the rating's: slower is thriftier
+        where the voltage falls with the clock (gamma below 1). Above the rating nothing is assumed to change.
         """
-        slower = self.clock(peak) / self.calibration.matmul[peak].sustained_clock
-        return self.power.joule_per_flop[peak] * slower ** (1.0 / self.power.clock_exponent - 1.0)
+        if self.power_cap_w is None:
+            return 1.0
+        above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
+        return np.minimum(1.0, np.maximum(above, 0.05) ** (1.0 - self.power.clock_exponent))
 
 
 def launching(chip: Chip, share: Any) -> Chip:

@@ -39,8 +39,8 @@ class Energy:
     system: System
     seconds: Any  # of the step
     ranks: Any
-    matrix_joules: Any  # of the work on all microbatches by all ranks, were no cap in force; as all joules below
-    hbm_joules: Any
+    matrix_joules: Any  # of the work on all microbatches by all ranks, at the clock of the rating
+    hbm_joules: Any  # of theirs too
     link_joules: Any  # of the traffic of tensor, context and expert parallelism
     work_s: Any = 0.0  # that the mean rank's kernels run
     exchange_s: Any = 0.0  # that it waits for communication
@@ -49,17 +49,16 @@ class Energy:
     update_s: Any = 0.0  # of the optimizer
 
     @property
-    def dynamic(self) -> Any:
-        """Joules of the work, were no cap in force."""
-        work = self.matrix_joules + self.hbm_joules + self.link_joules
-        return work + (self.update_hbm_joules + self.update_link_joules)
+    def matrix(self) -> Any:
+        """Joules of the FLOPs at the clock that the cap leaves."""
+        return self.matrix_joules * self.system.chip.thrift
 
     @property
     def room(self) -> Any:
         """Watts that the caps leave for work."""
-        power = self.system.chip.power
-        cap = self.system.chip.power_cap_w
-        return ((power.board_w if cap is None else cap) - power.idle_w) * self.ranks
+        chip = self.system.chip
+        cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
+        return (cap_w - chip.power.idle_w) * self.ranks
 
     @property
     def beside(self) -> Any:
@@ -83,7 +82,7 @@ class Energy:
         """Joules of the chips' work under the cap: while kernels run, while communication is waited for, to update."""
         sent = self.link_joules + self.update_link_joules
         beside_kernels = sent * (self.work_s / np.maximum(self.work_s + self.exchange_s, _TINY))
-        kernels = self.matrix_joules + self.hbm_joules + beside_kernels
+        kernels = self.matrix + self.hbm_joules + beside_kernels
         room = self.room
         return (
             np.minimum(kernels, room * self.work_s),
@@ -104,7 +103,7 @@ class Energy:
         kernels, exchange, update = self.phases
         sent = self.link_joules + self.update_link_joules
         beside_kernels = sent * (self.work_s / np.maximum(self.work_s + self.exchange_s, _TINY))
-        held = kernels / np.maximum(self.matrix_joules + self.hbm_joules + beside_kernels, _TINY)
+        held = kernels / np.maximum(self.matrix + self.hbm_joules + beside_kernels, _TINY)
         idle = system.chip.power.idle_w * self.ranks * self.seconds
         host = _watts_per_package(system, network=False) * packages * self.seconds
         network = _watts_per_package(system, network=True) * packages * self.seconds
@@ -112,7 +111,7 @@ class Energy:
         drawn = load / system.facility.conversion_efficiency
         overhead = (1.0 + system.facility.cooling_fraction) * system.facility.pue - 1.0
         return EnergyParts(
-            matrix=self.matrix_joules * held,
+            matrix=self.matrix * held,
             hbm=self.hbm_joules * held + update,
             link=beside_kernels * held + exchange,
             idle=idle,

@@ -56,7 +56,7 @@ def matmul(chip: Chip, number_format: str, m: Any, n: Any, k: Any, batch: Any = 
     flops = 2.0 * batch * m * n * k
     return Work(
         fit.launch_s + smooth_maximum(seconds, memory),
-        flops * chip.joule_per_flop(kind.peak),
+        flops * chip.power.joule_per_flop[kind.peak],
         moved,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.cost import Parts
+from model.cost import Parts, mapped
 from model.layout import Array
 from model.power import rated_power
 from model.prices import YEAR_S, Prices
@@ -93,7 +93,8 @@ def capital(system: System, packages: Any) -> CapitalParts:
     prices = _prices(system)
     number = np.asarray(packages, float)
     if prices.rent_usd_per_s is not None:
-        return CapitalParts(*(np.zeros(number.shape) for _ in range(10)))
+        none = np.zeros(number.shape)
+        return CapitalParts(none, none, none, none, none, none, none, none, none, none)
 
     def of(group: str) -> Any:
         return number * sum(
@@ -102,10 +103,12 @@ def capital(system: System, packages: Any) -> CapitalParts:
 
     chips = packages_bought(system, number) * package_usd(system.chip, prices)
     groups = ("host", "board", "switch", "optics", "cable", "nic", "storage", "rack")
-    parts = CapitalParts(chips, *(of(group) for group in groups), np.zeros(number.shape))
+    hosts, boards, switches, optics, cables, nics, storage, racks = (of(group) for group in groups)
+    none = np.zeros(number.shape)
+    parts = CapitalParts(chips, hosts, boards, switches, optics, cables, nics, storage, racks, none)
     left = prices.integration_usd * number / system.unit_packages + prices.integration_fraction * parts.total
-    paid = {name: value * prices.paid_fraction for name, value in replace(parts, integration=left).parts().items()}
-    return CapitalParts(**paid)
+    paid: CapitalParts = mapped(replace(parts, integration=left), lambda usd: usd * prices.paid_fraction)
+    return paid
 
 
 def network_usd(parts: CapitalParts) -> Array:

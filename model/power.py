@@ -12,15 +12,50 @@ milliseconds. The machine must be fed for the hottest phase, its building for al
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
 from model.cost import Parts
 from model.energy import Energy
 from model.layout import Array
-from model.system import System
+from model.system import Facility, System
+
+Boundary = Literal["chip", "node", "system", "facility"]
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)
+
+# What a unit's own cooling takes of its load. Air: fans of a server, 0.08 to 0.15; liquid: pumps, and fans for what no
+# cold plate covers, 0.03 to 0.07; immersion: nothing turns inside, the tank's pumps are the building's. Estimates.
+COOLING: Mapping[str, float] = {"air": 0.1, "liquid": 0.04, "immersion": 0.0}
+
+
+def within(system: System, boundary: Boundary, cooling: str | None = None) -> System:
+    """The machine as a meter at a boundary sees it.
+
+    "chip": the chips alone, at their own rails. "node": a unit as it is bought, at its plug, without its share of the
+    network and storage of the hall. "system": all parts, at their plugs. "facility": with the building's overhead.
+
+    Parameters
+    ----------
+    cooling
+        One of `COOLING`; None: as the machine is sold.
+
+    Raises
+    ------
+    KeyError
+        For a cooling that is not known.
+    """
+    if boundary == "chip":
+        return replace(system, parts=(), facility=Facility(1.0, 0.0, 1.0))
+    facility = system.facility
+    if cooling is not None:
+        facility = replace(facility, cooling_fraction=COOLING[cooling])
+    if boundary != "facility":
+        facility = replace(facility, pue=1.0)
+    parts = system.parts if boundary != "node" else tuple(part for part in system.parts if not part.outside)
+    return replace(system, parts=parts, facility=facility)
 
 
 class Drawing(Protocol):
@@ -129,7 +164,8 @@ def rated_power(system: System, packages: Any) -> PowerParts:
         watts = sum(part.count * part.watts / part.per_packages for part in system.parts if part.group == name)
         return watts * packages
 
-    chips = (chip.power_cap_w or chip.power.board_w) * chip.ranks_per_package * packages
+    cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
+    chips = cap_w * chip.ranks_per_package * packages
     names = ("host", "board", "switch", "optics", "cable", "nic", "storage", "rack")
     groups = {name: group(name) for name in names}
     load = chips + sum(groups.values())

@@ -458,7 +458,7 @@ def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
 
 
 def _is_money(path: str) -> bool:
-    return path.startswith(("cost.", "silicon.")) or path.endswith(".price_usd")
+    return path.startswith(("cost.", "silicon.")) or path.endswith("_usd")
 
 
 def entries_used(

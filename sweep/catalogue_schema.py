@@ -38,6 +38,7 @@ from model.chip import (
     MemoryCalibration,
 )
 from model.layout import RECOMPUTE_MODULES
+from model.power import Boundary
 from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
@@ -329,7 +330,7 @@ def _system() -> Any:
         "racks": may(table("racks", record(Racks, "data"))),
         "cost": may(table("cost", {key: may(under(key, sense=0)) for key in
                                    ("price_usd", "network_usd", "hour_usd")})),
-        "published": may(table("published", {"power_w": may(under("power_w", sense=0))})),
+        "published": may(table("published", {"power_w": may(under("power_w", sense=0)), "boundary": may(Boundary)})),
     })  # fmt: skip
 
 

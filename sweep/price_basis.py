@@ -62,6 +62,7 @@ def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Price
     InputError
         Where the basis lacks a price of this machine, with the keys to add.
     """
+    _check_names(basis)
     if basis.facts["pays"] == "rent":
         rent = _named(basis, "rents", chip.name, "rent_usd_per_s")
         if rent is None:
@@ -76,11 +77,10 @@ def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Price
             Problem(f"prices/{basis.file.name}", key, "missing", None, "an owner's basis needs it") for key in lacking
         ]
         raise InputError(problems)
-    _check_names(basis)
     price = _package(basis, chip)
     if price is None:
-        prices = Prices(basis.name, **terms, gross_margin=_margin(basis, chip, system))
-        return prices  # of its silicon, so that no listed price of the machine holds
+        # of its silicon, so that no listed price of the machine holds
+        return Prices(basis.name, **terms, gross_margin=_margin(basis, chip, system))
     terms.pop("integration_fraction")
     prices = Prices(basis.name, **terms, package_usd=price)
     unit = _unit(basis, machine, chip)
@@ -100,11 +100,20 @@ def _named(basis: Entry, part: str, name: str, quantity: str) -> Any:
 
 
 def _check_names(basis: Entry) -> None:
-    """Refuse a chip that is to be priced from its silicon and does not exist."""
-    known = catalogue.names("chips", _extra_of(basis))
-    for name in basis.facts.get("silicon_chips", ()):
-        if name not in known:
-            raise _lacking(basis, "silicon_chips", f"no chip is called {name!r}", nearest(name, known))
+    """Refuse prices of chips and machines that do not exist, lest a slip of the pen leave the listed price."""
+    lists: dict[str, catalogue.Kind] = {
+        "silicon_chips": "chips", "packages": "chips", "rents": "chips", "machines": "systems"
+    }  # fmt: skip
+    problems = []
+    for key, kind in lists.items():
+        known = catalogue.names(kind, _extra_of(basis))
+        problems += [
+            Problem(f"prices/{basis.file.name}", key, f"no entry of {kind} has this name", name, nearest(name, known))
+            for name in basis.facts.get(key, ())
+            if name not in known
+        ]
+    if problems:
+        raise InputError(problems)
 
 
 def _extra_of(basis: Entry) -> Path | None:

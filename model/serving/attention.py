@@ -47,7 +47,7 @@ def cached_attention(
     narrow = fit.narrow_cache_fraction if kv_bytes < FORMATS[core].input_bytes else 1.0
     memory = moved / (chip.hbm_bandwidth * fit.cache_fraction * narrow)
     return Work(
-        fit.attention_launch_s + smooth_maximum(compute, memory), flops * chip.joule_per_flop(peak), moved
+        fit.attention_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved
     )
 
 
@@ -69,7 +69,7 @@ def latent_cached_attention(
         fraction = fraction * fit.widening_fraction
     compute = flops / (chip.peak_flops[peak] * fraction)
     memory = moved / (chip.hbm_bandwidth * fit.latent_cache_fraction)
-    return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.joule_per_flop(peak), moved)
+    return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
 
 
 def index_scores(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:
@@ -80,7 +80,7 @@ def index_scores(chip: Chip, sparse: SparseAttention, sequences: Any, queries: A
     moved = sequences * keys * (sparse.index_head + 4.0) + 4.0 * sequences * queries * keys
     compute = flops / (chip.peak_flops[peak] * fit.indexer_fraction)
     memory = moved / (chip.hbm_bandwidth * fit.cache_fraction)
-    return Work(fit.indexer_launch_s + smooth_maximum(compute, memory), flops * chip.joule_per_flop(peak), moved)
+    return Work(fit.indexer_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
 
 
 def indexer(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:

@@ -40,4 +40,4 @@ def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: An
     memory = moved / (chip.hbm_bandwidth * fraction)
     flops = 2.0 * rows * n * k
     launch = np.where(rows > 0.0, fit.grouped_launch_s, 0.0)
-    return Work(launch + smooth_maximum(compute, memory), flops * chip.joule_per_flop(kind.peak), moved)
+    return Work(launch + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[kind.peak], moved)
