@@ -157,7 +157,12 @@ def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
 @lru_cache(maxsize=256)
 def machine(design: Design, corner: catalogue.Corner = "nominal") -> System:
     """The machine of a design at a corner of its numbers' ranges."""
-    system = catalogue.system(design.system, corner, design.extra)
+    return machine_as_read(design, corner)
+
+
+def machine_as_read(design: Design, reading: catalogue.At) -> System:
+    """The machine of a design whose numbers are read at a corner or drawn; what the study says of it stays as it is."""
+    system = catalogue.system(design.system, reading, design.extra)
     for path, value in design.changes:
         system = changed(system, path, value)
     if design.power_cap_w is not None:
