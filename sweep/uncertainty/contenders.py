@@ -99,10 +99,10 @@ def serving_contender(
     return Contender(design.label, design, partial(_serving, engine, serving, phase), instances.flat(), error)
 
 
-def values(contender: Contender, quantity: str, points: Points) -> Array:
+def values(contender: Contender, quantity: str, points: Points, infeasible: bool = False) -> Array:
     """A quantity of every layout at every point, of shape (P, K); not a number where a layout is infeasible.
 
-    Raises KeyError for a quantity that `sweep.columns` does not have.
+    With `infeasible` of those too. Raises KeyError for a quantity that `sweep.columns` does not have.
     """
     read, rows = QUANTITIES[quantity].read, contender.layouts.shape[0]
     found = np.empty((points.count, rows))
@@ -112,7 +112,7 @@ def values(contender: Contender, quantity: str, points: Points) -> Array:
         cost = contender.cost(machine_at(contender.design, some), contender.layouts)
         if contender.error is not None:
             cost = slower(cost, contender.error.factor(some))
-        found[start : start + some.count] = np.where(cost.feasible, np.asarray(read(cost), float), np.nan)
+        found[start : start + some.count] = np.where(infeasible | cost.feasible, np.asarray(read(cost), float), np.nan)
     return found
 
 
