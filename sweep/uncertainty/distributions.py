@@ -29,21 +29,19 @@ Family = Literal["fraction", "peak", "bandwidth", "capacity", "power", "energy",
 # Standard deviation of the logarithm where nothing else is said, by family and kind of source; "placeholder" is a
 # number of which nothing is published. Specifications are 0: a chip is sold as what it is.
 _KINDS = ("measured", "derived", "estimated", "rumour", "placeholder")
-RELATIVE_SD: dict[Family, dict[str, float]] = {
-    family: dict(zip(_KINDS, widths, strict=True))
-    for family, widths in {
-        "fraction": (0.03, 0.05, 0.15, 0.15, 0.20),  # of a peak that is reached
-        "peak": (0.03, 0.05, 0.15, 0.15, 0.20),
-        "bandwidth": (0.03, 0.05, 0.10, 0.10, 0.20),
-        "capacity": (0.03, 0.05, 0.10, 0.10, 0.20),
-        "power": (0.03, 0.10, 0.15, 0.15, 0.25),
-        "energy": (0.10, 0.30, 0.30, 0.30, 0.40),
-        "latency": (0.05, 0.20, 0.30, 0.30, 0.40),
-        "price": (0.10, 0.20, 0.40, 0.40, 0.50),
-        "failure": (0.20, 0.50, 0.50, 0.50, 0.70),
-        "other": (0.03, 0.10, 0.20, 0.20, 0.30),
-    }.items()
+_WIDTHS: dict[Family, tuple[float, ...]] = {
+    "fraction": (0.03, 0.05, 0.15, 0.15, 0.20),  # of a peak that is reached
+    "peak": (0.03, 0.05, 0.15, 0.15, 0.20),
+    "bandwidth": (0.03, 0.05, 0.10, 0.10, 0.20),
+    "capacity": (0.03, 0.05, 0.10, 0.10, 0.20),
+    "power": (0.03, 0.10, 0.15, 0.15, 0.25),
+    "energy": (0.10, 0.30, 0.30, 0.30, 0.40),
+    "latency": (0.05, 0.20, 0.30, 0.30, 0.40),
+    "price": (0.10, 0.20, 0.40, 0.40, 0.50),
+    "failure": (0.20, 0.50, 0.50, 0.50, 0.70),
+    "other": (0.03, 0.10, 0.20, 0.20, 0.30),
 }
+RELATIVE_SD = {name: dict(zip(_KINDS, widths, strict=True)) for name, widths in _WIDTHS.items()}
 _MARKS: tuple[tuple[str, Family], ...] = (
     ("joule_per", "energy"), ("failure_rate", "failure"), ("_usd", "price"), ("bandwidth", "bandwidth"),
     ("peak_flops", "peak"), ("bytes", "capacity"), ("watts", "power"), ("efficiency", "fraction"),
@@ -96,7 +94,7 @@ class Distribution:
         normal = np.asarray(normal, float)
         moved = np.where(normal < 0.0, self.below, self.above) * normal
         values = self.median + moved if self.linear else self.origin + (self.median - self.origin) * np.exp(moved)
-        return np.clip(np.where(moved == 0.0, self.median, values), self.floor, self.ceiling)
+        return self.held(np.where(moved == 0.0, self.median, values))
 
     def quantile(self, share: Any) -> Array:
         """The number that this share lies below, in (0, 1) (any shape); it never falls as the share grows."""
@@ -104,14 +102,14 @@ class Distribution:
 
     def held(self, values: Any) -> Array:
         """Values within the bounds."""
-        return np.clip(values, self.floor, self.ceiling)
+        return np.asarray(np.clip(values, self.floor, self.ceiling))
 
 
 def standard_normal(share: Any) -> Array:
     """The standard normal deviate that a share in [0, 1] lies below, at most 8 in size."""
     from scipy.special import ndtri
 
-    return np.clip(ndtri(np.asarray(share, float)), -8.0, 8.0)
+    return np.asarray(np.clip(ndtri(np.asarray(share, float)), -8.0, 8.0))
 
 
 def family(path: str) -> Family:

@@ -53,6 +53,11 @@ class Number:
     distribution: Distribution
 
     @property
+    def own(self) -> Column:
+        """A column of its own, for where it is moved without those that it is drawn with."""
+        return Column(self.entry, self.path)
+
+    @property
     def origin(self) -> str:
         """Kind of its source, or "placeholder"."""
         return "placeholder" if self.quantity.placeholder else self.quantity.kind
@@ -118,10 +123,14 @@ class Points(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Numbers at quantiles of their distributions: `normals` holds a standard normal deviate, points x columns."""
+    """Numbers at quantiles of their distributions: `normals` holds a standard normal deviate, points x columns.
+
+    With `apart` the columns are those that each number has of its own.
+    """
 
     columns: Mapping[Column, int]
     normals: Array
+    apart: bool = False
 
     @property
     def count(self) -> int:
@@ -130,7 +139,7 @@ class Drawn:
 
     def part(self, start: int, stop: int) -> Drawn:
         """The points from `start` to before `stop`."""
-        return Drawn(self.columns, self.normals[start:stop])
+        return Drawn(self.columns, self.normals[start:stop], self.apart)
 
     def normal(self, column: Column) -> Array | None:
         """Deviates of a column."""
@@ -140,18 +149,24 @@ class Drawn:
     def __call__(self, found: catalogue.Entry, path: str) -> Any:
         """The value of a quantity."""
         number = number_at(found, path)
-        deviates = None if number is None or number.distribution.certain else self.normal(number.column)
-        if number is None or deviates is None or not np.any(deviates):
+        if number is None or number.distribution.certain:
+            return found.quantities[path].value
+        deviates = self.normal(number.own if self.apart else number.column)
+        if deviates is None or not np.any(deviates):
             return found.quantities[path].value
         return number.distribution.at(deviates)[:, None]
 
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Numbers of the catalogue times a factor, within their bounds: `factors` is points x columns."""
+    """Numbers of the catalogue times a factor, within their bounds: `factors` is points x columns.
+
+    With `apart` the columns are those that each number has of its own.
+    """
 
     columns: Mapping[Column, int]
     factors: Array
+    apart: bool = False
 
     @property
     def count(self) -> int:
@@ -160,7 +175,7 @@ class Scaled:
 
     def part(self, start: int, stop: int) -> Scaled:
         """The points from `start` to before `stop`."""
-        return Scaled(self.columns, self.factors[start:stop])
+        return Scaled(self.columns, self.factors[start:stop], self.apart)
 
     def normal(self, column: Column) -> Array | None:
         """None: nothing is drawn."""
@@ -169,7 +184,7 @@ class Scaled:
     def __call__(self, found: catalogue.Entry, path: str) -> Any:
         """The value of a quantity."""
         number = number_at(found, path)
-        place = None if number is None else self.columns.get(number.column)
+        place = None if number is None else self.columns.get(number.own if self.apart else number.column)
         if number is None or place is None or np.all(self.factors[:, place] == 1.0):
             return found.quantities[path].value
         return number.distribution.held(number.quantity.value * self.factors[:, place])[:, None]

@@ -156,5 +156,3 @@ def assess(contenders: Sequence[Contender], quantity: str, points: int = 1024, s
             )
         )
     return Assessment(quantity, points, seed, columns, tuple(standings), chosen)
-
-
