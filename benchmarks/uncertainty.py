@@ -1,6 +1,6 @@
 """How long it takes to say how sure a result is: 200 layouts at 1,024 points of their machine's numbers.
 
-The plain way is a call for each point, with a machine of plain numbers; a few of them are made in the same run. Besides:
+The plain way is a call for each point, with a machine of plain numbers; a few are made in the same run. Besides:
 the whole comparison of two designs, what one result rests on (printed beside every rumoured one), the indices of its
 variance, and what would have to be true for the designs to change places.
 """
