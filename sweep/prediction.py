@@ -27,6 +27,11 @@ class Prediction:
     rules: tuple[str, ...] = ()  # of the case that changed the stack, or how it was read
     parts: Mapping[str, float] | None = None
     roofline_error: float | None = None  # of the naive bound, for serving
+    kind: str | None = None  # "dense" or "MoE"
+    chip: str | None = None  # as the case names it
+    low: float | None = None  # 10 % of measurements are expected below it
+    high: float | None = None  # and 10 % above it
+    covered: bool | None = None  # whether the measured value lies from low to high
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from sweep.published import (
     aligned,
     is_fully_sharded,
     measured_step_seconds,
+    model_kind,
     networked,
     question,
 )
@@ -74,9 +75,8 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
 def group_of(case: Mapping[str, Any]) -> str:
     """Framework, chip, number format and kind of model: the group that errors are summed over."""
     software = case.get("software") or {}
-    kind = "MoE" if (case.get("arch") or {}).get("moe") else "dense"
     year = f" {software['year']}" if software.get("year") else ""
-    return f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'} {_format(case)} {kind}"
+    return f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'} {_format(case)} {model_kind(case)}"
 
 
 def _format(case: Mapping[str, Any]) -> str:
@@ -164,7 +164,9 @@ def predict(case: Mapping[str, Any]) -> list[Prediction]:
         case = read(case)
     except ValueError as fault:
         return [replace(blank, reason=str(fault))]
-    blank = replace(blank, group=group_of(case), grade=case.get("grade"))
+    blank = replace(
+        blank, group=group_of(case), grade=case.get("grade"), kind=model_kind(case), chip=str(case.get("chip"))
+    )
     try:
         measured, how = measured_step_seconds(case)
         blank = replace(blank, measured=measured, measured_how=how)
