@@ -151,14 +151,18 @@ def _cases(rows: Iterable[Row]) -> int:
     return len({row.id for row in rows})
 
 
-def _expected(rows: Sequence[Row]) -> Points:
-    """Points for a framework without rows."""
-    among = grouped(rows, lambda row: row.framework)
-    found = expected([_values(one) for one in among.values()])
-    if rows[0].family != "memory":
-        return found
-    wide = hypot(found.median - found.low, Z * UNSEEN_MEMORY), hypot(found.high - found.median, Z * UNSEEN_MEMORY)
-    return Points(found.median - wide[0], found.median, found.median + wide[1])
+def _expected(rows: Iterable[Row]) -> Points:
+    """Points for a framework like those of the rows."""
+    return expected([_values(one) for one in grouped(rows, lambda row: row.framework).values()])
+
+
+def _unseen(family: str, towards: Points) -> Points:
+    """Points for a framework without rows. Of memory only one framework says anything: a spread is assumed."""
+    if family != "memory":
+        return towards
+    below = hypot(towards.median - towards.low, Z * UNSEEN_MEMORY)
+    above = hypot(towards.high - towards.median, Z * UNSEEN_MEMORY)
+    return Points(towards.median - below, towards.median, towards.median + above)
 
 
 def tables(rows: Sequence[Row], weight: float) -> dict[str, Any]:
@@ -169,17 +173,19 @@ def tables(rows: Sequence[Row], weight: float) -> dict[str, Any]:
     for (family, kind), those in grouped(rows, lambda row: (row.family, row.kind)).items():
         towards = _expected(those)
         frameworks = len({row.framework for row in those})
-        unseen.append({"family": family, "kind": kind, "frameworks": frameworks, **_entry(those, towards)})
+        unseen.append(
+            {"family": family, "kind": kind, "frameworks": frameworks, **_entry(those, _unseen(family, towards))}
+        )
         for software, own in grouped(those, lambda row: row.software).items():
             stack = pulled(_values(own), _cases(own), towards, weight)
             name = {"family": family, "kind": kind, "software": software}
-            sources = sorted({row.source for row in own})
-            groups.append({**name, "chip": "", **_entry(own, stack), "sources": sources})
             chips = grouped(own, lambda row: row.chip)
+            found = {"sources": sorted({row.source for row in own}), "chips": list(chips)}
+            groups.append({**name, "chip": "", **_entry(own, stack), **found})
             for chip, there in chips.items():
-                apart = len(chips) > 1 and _cases(there) >= CHIP_CASES
-                point = pulled(_values(there), _cases(there), stack, weight) if apart else stack
-                groups.append({**name, "chip": chip, "apart": apart, **_entry(there, point)})
+                if len(chips) > 1 and _cases(there) >= CHIP_CASES:
+                    points = pulled(_values(there), _cases(there), stack, weight)
+                    groups.append({**name, "chip": chip, **_entry(there, points)})
     for family, those in grouped(rows, lambda row: row.family).items():
         classes = sorted({chip_class(row.chip) for row in those})
         families.append({"family": family, "between_chips": _between_chips(those), "calibrations": classes})
@@ -307,9 +313,9 @@ def total(found: Sequence[Coverage]) -> Mapping[str, tuple[float, float]]:
 
 
 def fitted_numbers(of: Mapping[str, Any]) -> int:
-    """How many numbers were fitted: three of each distribution that is not another's, spreads, the weight."""
-    own = sum(1 for one in of["group"] if one.get("apart", True))
-    return 3 * (own + len(of["unseen"])) + sum(1 for one in of["family"] if one["between_chips"]) + 1
+    """How many numbers were fitted: three of each distribution, the spreads between chips, the weight."""
+    spreads = sum(1 for one in of["family"] if one["between_chips"])
+    return 3 * (len(of["group"]) + len(of["unseen"])) + spreads + 1
 
 
 # ------------------------------------------------------------------------------------------------ the file
@@ -337,8 +343,6 @@ def _pairs(table: Mapping[str, Any]) -> list[str]:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_text(one) for one in value)}]"
-    if isinstance(value, bool):
-        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 

@@ -44,6 +44,7 @@ _FIRST = ("ttft_s", "ttft_p99_s")
 _LATENCIES = ("tpot_s", "tpot_p99_s", "latency_s", "total_time_s", "layer_s", "tokens_per_s_per_user", "requests_per_s")
 _MEMORY = ("memory_bytes", "hbm_used_bytes")
 _RATES = ("tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_user", "requests_per_s", "mfu")
+KINDS = ("dense", "MoE")
 QUANTITIES = tuple(dict.fromkeys(("step_time_s", *_FIRST, *_LATENCIES, *_MEMORY, *_RATES)))
 
 
@@ -197,16 +198,28 @@ def read(tables: Mapping[str, Any]) -> Residuals:
     """Residuals of the tables of the file."""
     groups, unseen = {}, {}
     for one in tables["group"]:
-        where = f" on {one['chip']}" if one["chip"] else ""
-        basis = f"{one['cases']} cases of {one['software']}, {one['kind']}{where}"
-        place = (one["family"], one["kind"], one["software"], one["chip"])
-        groups[place] = between(one["low"], one["median"], one["high"], one["cases"], basis)
+        family, kind, software, chip = (one[key] for key in ("family", "kind", "software", "chip"))
+        basis = f"{one['cases']} cases of {software}, {kind}{f' on {chip}' if chip else ''}"
+        found = between(one["low"], one["median"], one["high"], one["cases"], basis)
+        # of a software on all chips before those of single chips, which stand after it
+        groups.update({(family, kind, software, of): found for of in (chip, *one.get("chips", ()))})
     for one in tables["unseen"]:
-        basis = f"no case of the software: {one['cases']} of {one['frameworks']} other frameworks, {one['kind']}"
+        basis = f"{one['cases']} cases of other software, {one['kind']}; frameworks: {one['frameworks']}"
         unseen[one["family"], one["kind"]] = between(one["low"], one["median"], one["high"], 0, basis)
     spread = {one["family"]: float(one["between_chips"]) for one in tables["family"]}
     classes = {one["family"]: frozenset(one["calibrations"]) for one in tables["family"]}
     return Residuals(groups, unseen, spread, classes)
+
+
+def residual_of(
+    software: str, kind: str, chip: str | None, quantity: str = "step_time_s", serving: bool | None = None
+) -> Residual | None:
+    """As `residual`, but None for a quantity that was not compared with measurements, or another kind."""
+    family = family_of(quantity, is_engine(software) if serving is None else serving)
+    if family is None or kind not in KINDS:
+        return None
+    found = fitted().of(family, kind, software, chip or "")
+    return mirrored(found) if is_rate(quantity) else found
 
 
 def residual(
@@ -230,18 +243,16 @@ def residual(
 
     Raises InputError where nothing measured says how wrong a quantity is, or there is no such kind.
     """
-    served = is_engine(software) if serving is None else serving
-    family = family_of(quantity, served)
+    found = residual_of(software, kind, chip, quantity, serving)
+    if found is not None:
+        return found
     problems = []
-    if family is None:
+    if quantity not in QUANTITIES:
         rule = "has no residuals: it was not compared with measurements"
         problems.append(Problem("residual", "quantity", rule, quantity, f"one of {', '.join(QUANTITIES)}"))
-    if kind not in ("dense", "MoE"):
-        problems.append(Problem("residual", "kind", "is a kind of model", kind, "dense or MoE"))
-    if problems or family is None:
-        raise InputError(problems)
-    found = fitted().of(family, kind, software, chip or "")
-    return mirrored(found) if is_rate(quantity) else found
+    if kind not in KINDS:
+        problems.append(Problem("residual", "kind", "is no kind of model", kind, f"one of {', '.join(KINDS)}"))
+    raise InputError(problems)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
-from sweep.prediction import Prediction
+from sweep.prediction import Prediction, banded
 from sweep.published import (
     CHIP_SYSTEMS,
     InexpressibleError,
@@ -76,7 +76,8 @@ def group_of(case: Mapping[str, Any]) -> str:
     """Framework, chip, number format and kind of model: the group that errors are summed over."""
     software = case.get("software") or {}
     year = f" {software['year']}" if software.get("year") else ""
-    return f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'} {_format(case)} {model_kind(case)}"
+    ran = f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'}"
+    return f"{ran} {_format(case)} {model_kind(case)}"
 
 
 def _format(case: Mapping[str, Any]) -> str:
@@ -153,11 +154,13 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
-    """Predictions for every quantity that a case measures, training or serving."""
-    from sweep.case_schema import read  # pydantic is slow to import
+    """Predictions for every quantity that a case measures, training or serving, with their bands."""
+    return [banded(one) for one in (predict_serving(case) if is_serving(case) else predict_training(case))]
 
-    if is_serving(case):
-        return predict_serving(case)
+
+def predict_training(case: Mapping[str, Any]) -> list[Prediction]:
+    """Predictions for every quantity that a case of training measures."""
+    from sweep.case_schema import read  # pydantic is slow to import
 
     blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
     try:
