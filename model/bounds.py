@@ -57,7 +57,7 @@ def roofline_seconds(system: System, training: Training, layout: Layout) -> Arra
     layers, head, attention = forward_flops_per_token(model, training.sequence)
     fits = chip.calibration.matmul
 
-    def rate(name: str) -> float:
+    def rate(name: str) -> Any:
         return chip.peak_flops[name] * fits[name].peak_fraction * chip.clock(name)
 
     fused = chip.calibration.attention

@@ -12,11 +12,11 @@ the power numbers to the least and the most. All other numbers stay nominal.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from model import chip as chips
 from model import system as systems
@@ -125,15 +125,39 @@ class Entry:
         """Full name."""
         return str(self.facts["title"])
 
-    def value(self, path: str, corner: Corner = "nominal") -> Any:
-        """A quantity at a corner."""
-        return self.quantities[path].at(corner)
+    def value(self, path: str, corner: At = "nominal") -> Any:
+        """A quantity at a corner, or as it is read."""
+        return self.quantities[path].at(corner) if isinstance(corner, str) else corner(self, path)
 
-    def under(self, path: str, corner: Corner = "nominal") -> dict[str, Any]:
+    def under(self, path: str, corner: At = "nominal") -> dict[str, Any]:
         """The quantities directly under a path, by their last name."""
         start = f"{path}." if path else ""
-        inside = {key.removeprefix(start): one for key, one in self.quantities.items() if key.startswith(start)}
-        return {key: one.at(corner) for key, one in inside.items() if "." not in key}
+        inside = [key for key in self.quantities if key.startswith(start) and "." not in key.removeprefix(start)]
+        return {key.removeprefix(start): self.value(key, corner) for key in inside}
+
+
+class Reading(Protocol):
+    """What the numbers of a machine are taken for, where it is not a corner: drawn from their ranges, say."""
+
+    def __call__(self, found: Entry, path: str) -> Any:
+        """The value of the quantity at a path: a number, or an array."""
+
+
+At = Corner | Reading
+_Given = ParamSpec("_Given")
+_Record = TypeVar("_Record")
+
+
+def _kept(build: Callable[_Given, _Record]) -> Callable[_Given, _Record]:
+    """Build a record of a corner once. One of a reading is not kept: it may hold thousands of points."""
+    kept = cache(build)
+
+    @wraps(build)
+    def one(*given: _Given.args, **named: _Given.kwargs) -> _Record:
+        read = any(callable(argument) for argument in (*given, *named.values()))
+        return build(*given, **named) if read else kept(*given, **named)  # type: ignore[arg-type]
+
+    return one
 
 
 def _folders(kind: str, extra: Path | None) -> Iterator[Path]:
@@ -221,7 +245,7 @@ def referred(found: Entry, key: str, kind: Kind, extra: Path | None) -> Entry:
 
 
 # -------------------------------------------------------------------------------------------------- records
-def _calibration(found: Entry, peaks: Mapping[str, float], corner: Corner, by: Entry) -> chips.Calibration:
+def _calibration(found: Entry, peaks: Mapping[str, float], corner: At, by: Entry) -> chips.Calibration:
     matmul = {peak: found.under(f"matmul.{peak}", corner) for peak in peaks}
     lacking = [peak for peak, constants in matmul.items() if not constants]
     if lacking:
@@ -240,8 +264,8 @@ def _notes(found: Entry) -> dict[str, str]:
     return {key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts}
 
 
-@cache
-def chip(name: str, corner: Corner = "nominal", extra: Path | None = None) -> chips.Chip:
+@_kept
+def chip(name: str, corner: At = "nominal", extra: Path | None = None) -> chips.Chip:
     """One rank of a chip: the package of the file, divided by its ranks."""
     found = entry("chips", name, extra)
     calibration = referred(found, "calibration", "calibrations", extra)
@@ -269,7 +293,7 @@ def chip(name: str, corner: Corner = "nominal", extra: Path | None = None) -> ch
     )
 
 
-def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> systems.Tier:
+def _tier(found: Entry, name: str, corner: At, extra: Path | None) -> systems.Tier:
     """A tier: what its fabric says, replaced by what the system says."""
     at = f"tiers.{name}"
     given: list[tuple[Entry, str]] = [(found, at)]
@@ -289,13 +313,13 @@ def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> system
     return systems.Tier(**values)
 
 
-def _part(found: Entry, name: str, corner: Corner) -> systems.Part:
+def _part(found: Entry, name: str, corner: At) -> systems.Part:
     values = found.under(f"parts.{name}", corner)
     plain = {key: found.facts[at] for key in ("group", "outside") if (at := f"parts.{name}.{key}") in found.facts}
     return systems.Part(name=name, **plain, **values)
 
 
-def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
+def _host(found: Entry, corner: At, ranks: int) -> systems.Host | None:
     """A rank's share of its host; the catalogue gives a package's."""
     values = found.under("host", corner)
     if not values:
@@ -304,20 +328,20 @@ def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
     return systems.Host(**{name: value / ranks for name, value in values.items()}, achieved_fraction=fraction)
 
 
-@cache
-def _operation(name: str, corner: Corner, extra: Path | None) -> Operation:
+@_kept
+def _operation(name: str, corner: At, extra: Path | None) -> Operation:
     return Operation(name=name, **entry("operations", name, extra).under("", corner))
 
 
-def operation(name: str, corner: Corner = "nominal", extra: Path | None = None) -> Operation:
+def operation(name: str, corner: At = "nominal", extra: Path | None = None) -> Operation:
     """How a cluster is run: what fails, what a failure costs, what stands by."""
     return _operation(name, corner, extra)
 
 
-@cache
+@_kept
 def system(
     name: str,
-    corner: Corner = "nominal",
+    corner: At = "nominal",
     extra: Path | None = None,
     chip_name: str | None = None,
     prices: str | None = None,
@@ -330,7 +354,7 @@ def system(
     name
         Name of the system, as in "cloudmatrix-384".
     corner
-        End of the ranges to take.
+        End of the ranges to take, or what reads each number.
     extra
         Folder of further entries.
     chip_name

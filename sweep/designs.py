@@ -185,8 +185,13 @@ def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
 @lru_cache(maxsize=256)
 def machine(design: Design, corner: catalogue.Corner = "nominal") -> System:
     """The machine of a design at a corner of its numbers' ranges."""
+    return machine_as_read(design, corner)
+
+
+def machine_as_read(design: Design, reading: catalogue.At) -> System:
+    """The machine of a design whose numbers are read at a corner or drawn; what the study says of it stays as it is."""
     system = catalogue.system(
-        design.system, corner, design.extra, prices=design.prices or None, operation=design.operation or None
+        design.system, reading, design.extra, prices=design.prices or None, operation=design.operation or None
     )
     for path, value in design.changes:
         system = changed(system, path, value)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from sweep.residuals import residual_of
+
+# A group of so many rows whose bands hold less or more of them than this has a remark.
+REMARKED = 10
+HELD = (0.7, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,11 @@ class Prediction:
     rules: tuple[str, ...] = ()  # of the case that changed the stack, or how it was read
     parts: Mapping[str, float] | None = None
     roofline_error: float | None = None  # of the naive bound, for serving
+    kind: str | None = None  # "dense" or "MoE"
+    chip: str | None = None  # as the case names it
+    low: float | None = None  # 10 % of measurements are expected below it
+    high: float | None = None  # and 10 % above it
+    covered: bool | None = None  # whether the measured value lies from low to high
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,20 @@ class GroupError:
     max: float
     bias: float
     roofline: float | None = None  # mean absolute error of the naive bound on the same cases
+    coverage: float | None = None  # share of the measured values that lie in their bands, without cases of grade C
+    remark: str | None = None  # where the bands hold too few or too many
+
+
+def banded(one: Prediction) -> Prediction:
+    """The prediction with the band that residuals give it; as it is where nothing says how wrong such a quantity is."""
+    if one.predicted is None or one.stack is None or one.kind is None:
+        return one
+    found = residual_of(one.stack, one.kind, one.chip, one.quantity)
+    if found is None:
+        return one
+    low, high = found.band(one.predicted)
+    covered = None if one.measured is None else low <= one.measured <= high
+    return replace(one, low=low, high=high, covered=covered)
 
 
 def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
@@ -61,10 +86,20 @@ def _summed(group: str, quantity: str, members: Sequence[Prediction]) -> GroupEr
     errors = [one.error for one in members if one.error is not None]
     sizes = np.abs(errors)
     naive = [abs(one.roofline_error) for one in members if one.roofline_error is not None]
+    held = [one.covered for one in members if one.covered is not None and one.grade != "C"]
+    coverage = float(np.mean(held)) if held else None
     return GroupError(
         group, quantity, len(errors), float(sizes.mean()), float(np.median(sizes)), float(np.quantile(sizes, 0.9)),
         float(sizes.max()), float(np.mean(errors)), float(np.mean(naive)) if naive else None,
+        coverage, _remark(coverage, len(held)),
     )  # fmt: skip
+
+
+def _remark(coverage: float | None, rows: int) -> str | None:
+    if coverage is None or rows < REMARKED or HELD[0] <= round(coverage, 2) <= HELD[1]:
+        return None
+    tight = coverage < HELD[0]
+    return f"bands are too {'tight' if tight else 'loose'}: they hold {100 * coverage:.0f} % of {rows} measured values"
 
 
 def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -95,6 +95,11 @@ def number(case: Mapping[str, Any], key: str, default: int | None = None) -> int
     return int(value)
 
 
+def model_kind(case: Mapping[str, Any]) -> str:
+    """The kind of a case's model: "dense" or "MoE"."""
+    return "MoE" if (case.get("arch") or {}).get("moe") else "dense"
+
+
 def architecture(case: Mapping[str, Any]) -> Architecture:
     """The model of a case."""
     arch = case.get("arch") or {}

@@ -19,7 +19,7 @@ from model.serving.rates import (
     static_cost,
 )
 from sweep.prediction import Prediction
-from sweep.published import InexpressibleError
+from sweep.published import InexpressibleError, model_kind
 from sweep.roofline import Roofline
 from sweep.serving_cases import (
     ServingQuestion,
@@ -52,7 +52,9 @@ def predict_serving(case: Mapping[str, Any]) -> list[Prediction]:
         case = read_serving(case)
     except ValueError as fault:
         return [replace(blank, reason=str(fault))]
-    blank = replace(blank, group=serving_group_of(case), grade=case.get("grade"))
+    blank = replace(
+        blank, group=serving_group_of(case), grade=case.get("grade"), kind=model_kind(case), chip=str(case.get("chip"))
+    )
     said: list[str] = []
     measured: dict[str, float] = {}
     try:

@@ -24,13 +24,14 @@ from sweep import catalogue
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
 from sweep.power_validation import is_power, predict_power
-from sweep.prediction import Prediction
+from sweep.prediction import Prediction, banded
 from sweep.published import (
     CHIP_SYSTEMS,
     InexpressibleError,
     aligned,
     is_fully_sharded,
     measured_step_seconds,
+    model_kind,
     networked,
     question,
 )
@@ -75,9 +76,9 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
 def group_of(case: Mapping[str, Any]) -> str:
     """Framework, chip, number format and kind of model: the group that errors are summed over."""
     software = case.get("software") or {}
-    kind = "MoE" if (case.get("arch") or {}).get("moe") else "dense"
     year = f" {software['year']}" if software.get("year") else ""
-    return f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'} {_format(case)} {kind}"
+    ran = f"{software.get('framework') or 'unknown'}{year} {case.get('chip') or 'unknown chip'}"
+    return f"{ran} {_format(case)} {model_kind(case)}"
 
 
 def _format(case: Mapping[str, Any]) -> str:
@@ -154,20 +155,28 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
-    """Predictions for every quantity that a case measures, training or serving."""
-    from sweep.case_schema import read  # pydantic is slow to import
+    """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
+    return [banded(one) for one in _unbanded(case)]
 
+
+def _unbanded(case: Mapping[str, Any]) -> list[Prediction]:
     if is_power(case):
         return predict_power(case)
-    if is_serving(case):
-        return predict_serving(case)
+    return predict_serving(case) if is_serving(case) else predict_training(case)
+
+
+def predict_training(case: Mapping[str, Any]) -> list[Prediction]:
+    """Predictions for every quantity that a case of training measures."""
+    from sweep.case_schema import read  # pydantic is slow to import
 
     blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
     try:
         case = read(case)
     except ValueError as fault:
         return [replace(blank, reason=str(fault))]
-    blank = replace(blank, group=group_of(case), grade=case.get("grade"))
+    blank = replace(
+        blank, group=group_of(case), grade=case.get("grade"), kind=model_kind(case), chip=str(case.get("chip"))
+    )
     try:
         measured, how = measured_step_seconds(case)
         blank = replace(blank, measured=measured, measured_how=how)

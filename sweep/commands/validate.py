@@ -61,7 +61,11 @@ def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     if all_cases:
         console.print(_cases_table(predictions))
-    console.print(_groups_table(summarise(predictions)))
+    groups = summarise(predictions)
+    console.print(_groups_table(groups))
+    for one in groups:
+        if one.remark:
+            console.print(f"{one.group}, {one.quantity}: {one.remark}", markup=False)
     missing = Counter(one.reason for one in predictions if one.reason)
     for reason, count in missing.most_common():
         console.print(f"{count:5d} not predicted: {reason}", markup=False)
@@ -78,32 +82,44 @@ def _cases_table(predictions: Sequence[Prediction]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("case", "quantity", "measured", "predicted", "error", "stack", "chosen"):
-        table.add_column(heading, justify="right" if heading in ("measured", "predicted", "error") else "left")
+    for heading in ("case", "quantity", "measured", "predicted", "error", "10 to 90 %", "stack", "chosen"):
+        left = heading in ("case", "quantity", "stack", "chosen")
+        table.add_column(heading, justify="left" if left else "right")
     for one in predictions:
         if one.predicted is None or one.measured is None or one.error is None:
             continue
         scale, digits = (1e9, 2) if one.quantity == "memory_bytes" else (1.0, 3)
         table.add_row(
             one.id, one.quantity.replace("_bytes", "_gb"), f"{one.measured / scale:.{digits}f}",
-            f"{one.predicted / scale:.{digits}f}", _percent(one.error), one.stack or "", one.chosen or "",
+            f"{one.predicted / scale:.{digits}f}", _percent(one.error), _band(one, scale, digits), one.stack or "",
+            one.chosen or "",
         )  # fmt: skip
     return table
+
+
+def _band(one: Prediction, scale: float, digits: int) -> str:
+    if one.low is None or one.high is None:
+        return ""
+    text = f"{one.low / scale:.{digits}f} to {one.high / scale:.{digits}f}"
+    return text if one.covered else f"{text} (outside)"
 
 
 def _groups_table(groups: Sequence[GroupError]) -> Any:
     from rich.table import Table
 
     naive = any(one.roofline is not None for one in groups)
+    bands = any(one.coverage is not None for one in groups)
     table = Table(box=None, pad_edge=False)
     table.add_column("group")
     table.add_column("quantity")
-    for heading in ("cases", "mean |error|", "median", "90 %", "max", "bias", *(["roofline"] if naive else [])):
+    headings = ["cases", "mean |error|", "median", "90 %", "max", "bias"]
+    for heading in (*headings, *(["in band"] if bands else []), *(["roofline"] if naive else [])):
         table.add_column(heading, justify="right")
     for one in groups:
+        held = "" if one.coverage is None else f"{100 * one.coverage:.0f} %"
         bound = "" if one.roofline is None else f"{100 * one.roofline:.1f} %"
         table.add_row(
             one.group, one.quantity, str(one.n), *(f"{100 * v:.1f} %" for v in (one.mean_absolute_error, one.median,
-            one.p90, one.max)), _percent(one.bias), *([bound] if naive else []),
+            one.p90, one.max)), _percent(one.bias), *([held] if bands else []), *([bound] if naive else []),
         )  # fmt: skip
     return table

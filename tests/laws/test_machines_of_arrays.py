@@ -1,4 +1,4 @@
-"""A machine whose numbers are arrays is many machines: at each point it costs what the plain machine of that point does.
+"""A machine whose numbers are arrays is many machines: at each point it costs what a plain machine of its numbers does.
 
 Numbers of shape (P, 1) and layouts of shape (K,) give results of shape (P, K).
 """
