@@ -48,7 +48,7 @@ def operated(draw: st.DrawFn) -> System:
         storage_bandwidth=number(1e7, 1e10),
         interval_rule=draw(st.sampled_from(RULES)),
         interval_s=number(10, 2 * HOUR),
-        spare_share=number(0, 0.2),
+        spare_share=number(0, 0.03),
         shortage=draw(st.sampled_from(("shrink", "wait"))),
         jitter=number(0, 0.05),
         slow_share=number(0, 1e-3),
