@@ -373,3 +373,35 @@ def test_importing_the_catalogue_reads_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+# ------------------------------------------------------------------------------------------- how a cluster is run
+@pytest.mark.parametrize("name", catalogue.names("operations"))
+def test_a_machine_is_run_as_its_record_says(name: str) -> None:
+    """The record that a machine is given is that of the file, at the machine's corner; no machine has one unasked."""
+    for corner in CORNERS:
+        system = catalogue.system("dgx-h100", corner, operation=name)
+        assert system.operation == catalogue.operation(name, corner)
+    assert catalogue.system("dgx-h100").operation is None
+
+
+def test_a_run_keeps_the_record_of_how_its_cluster_was_run() -> None:
+    """Entries named beside a machine and its software are kept with a result."""
+    used = catalogue.entries_used(
+        "dgx-h100", "llama-3.1-405b", "megatron-2025", further=[("operations", "llama3-2024")]
+    )
+    assert used["operations/llama3-2024.toml"] == catalogue.entry("operations", "llama3-2024").text
+
+
+def test_an_unknown_operation_is_refused_with_the_nearest_name() -> None:
+    """A mistyped name of an operation gets one sentence with the known one."""
+    with pytest.raises(InputError, match="llama3-2024"):
+        catalogue.system("dgx-h100", operation="llama3-2025")
+
+
+@pytest.mark.parametrize("name", catalogue.names("systems"))
+def test_parts_of_a_machine_that_stop_a_job_have_a_rate(name: str) -> None:
+    """Hosts, boards, NICs and optics of every machine fail; a fault domain is a whole part of the unit."""
+    system = catalogue.system(name)
+    assert all(part.failure_rate > 0 for part in system.parts if part.group in ("host", "board", "nic", "optics"))
+    assert system.unit_packages % (system.fault_domain_packages or system.unit_packages) == 0

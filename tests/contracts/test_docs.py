@@ -31,6 +31,7 @@ from model.chip import (
 )
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.reliability import Availability, FailureParts, Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Tier
@@ -278,6 +279,9 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("studies.md", study_schema.RangeTable.model_fields),
         ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
         ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
+        ("reliability.md", [f.name for r in (FailureParts, Availability) for f in fields(r)]),
+        ("reliability.md", [f.name for f in fields(Operation) if f.name != "name"]),
+        ("reliability.md", catalogue.names("operations")),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
@@ -361,7 +365,7 @@ def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
     assert parse(content).question
 
 
-@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines"])
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines", "operations"])
 def test_entries_on_the_pages_are_accepted(kind: str) -> None:
     """A catalogue entry that a page shows passes the checks of the catalogue."""
     content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")

@@ -48,7 +48,7 @@ def operated(draw: st.DrawFn) -> System:
         storage_bandwidth=number(1e7, 1e10),
         interval_rule=draw(st.sampled_from(RULES)),
         interval_s=number(10, 2 * HOUR),
-        spare_share=number(0, 0.2),
+        spare_share=number(0, 0.03),
         shortage=draw(st.sampled_from(("shrink", "wait"))),
         jitter=number(0, 0.05),
         slow_share=number(0, 1e-3),
@@ -269,6 +269,17 @@ def test_a_domain_that_must_be_whole_breaks_more_often_the_larger_it_is() -> Non
     assert kept < rack / 100
 
 
+@pytest.mark.parametrize(("name", "whole"), [("dgx-h100", None), ("gb200-nvl72", 72), ("cloudmatrix-384", 384)])
+def test_the_spares_that_are_needed_are_enough_and_no_more(name: str, whole: int | None) -> None:
+    """With as many spares a shortage is no likelier than asked, with one group fewer it is."""
+    system, packages = machine(name, shortage="wait"), np.array([384, 4608, 18_432])
+    needed = reliability.spares_needed(system, packages, 0.01, whole)
+    group = whole or system.fault_domain_packages or system.unit_packages
+    assert (needed % group == 0).all()
+    assert (reliability.shortage(system, packages, spares=needed, whole_packages=whole) <= 0.01).all()
+    assert (reliability.shortage(system, packages, spares=needed - group, whole_packages=whole)[1:] > 0.01).all()
+
+
 def test_stragglers_count_beyond_the_reference_size_only() -> None:
     """Up to the size that step times were measured at nothing is added; beyond it the slowest of more ranks."""
     system = machine(jitter=0.01, slow_share=0.0, reference_ranks=1024.0)
@@ -301,3 +312,14 @@ def test_sizes_and_layouts_broadcast() -> None:
     found = availability(machine(), np.array([[8], [16_384]]), np.array([1e8, 1e9, 1e10]))
     assert np.broadcast(*found.parts().values()).shape == (2, 3)
     assert isinstance(machine().operation, Operation)
+
+
+def test_rates_that_are_arrays_broadcast_against_sizes() -> None:
+    """A record whose numbers are samples gives what each of the samples gives alone."""
+    rates = np.array([[1e-9], [4e-9], [1e-8]])
+    repairs = np.array([[1e4], [1e5], [1e6]])
+    packages = np.array([64, 8192])
+    together = availability(machine(chip_failure_rate=rates, repair_s=repairs), packages, 1e9).goodput
+    for row, rate, repair in zip(together, rates.ravel(), repairs.ravel(), strict=True):
+        alone = availability(machine(chip_failure_rate=rate, repair_s=repair), packages, 1e9).goodput
+        np.testing.assert_allclose(row, alone, rtol=1e-12)
