@@ -31,7 +31,7 @@ class Prices:
 
     name: str
     electricity_usd_per_j: float = 0.0  # at the meter of the building
-    facility_usd_per_j: float = 0.0  # a second, for each watt that the machine may draw at its plug
+    facility_usd_per_w_s: float = 0.0  # a second, for each watt that the machine may draw at its plug
     annual_interest: float = 0.0
     lifetime_s: float = 4.0 * YEAR_S  # over which it is paid back
     utilisation: float = 1.0  # share of hours in use
@@ -192,7 +192,7 @@ def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) ->
         interest=(annuity - straight) / held_s,
         maintenance=price * prices.annual_maintenance / held_s,
         electricity=mean_w * prices.electricity_usd_per_j,
-        facility=provided * prices.facility_usd_per_j / prices.utilisation,
+        facility=provided * prices.facility_usd_per_w_s / prices.utilisation,
         rent=none,
     )
 
