@@ -165,7 +165,7 @@ def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) ->
         interest=(annuity - straight) / held_s,
         maintenance=price * prices.annual_maintenance / held_s,
         electricity=mean_w * prices.electricity_usd_per_j,
-        facility=provided * prices.facility_usd_per_j / prices.utilisation,
+        facility=provided * prices.facility_usd_per_w_s / prices.utilisation,
         rent=none,
     )
 

@@ -13,7 +13,7 @@ class Prices:
 
     name: str
     electricity_usd_per_j: float = 0.0  # at the meter of the building
-    facility_usd_per_j: float = 0.0  # a second, for each watt that the machine may draw at its plug
+    facility_usd_per_w_s: float = 0.0  # a second, for each watt that the machine may draw at its plug
     annual_interest: float = 0.0
     lifetime_s: float = 4.0 * YEAR_S  # over which it is paid back
     utilisation: float = 1.0  # share of hours in use

@@ -175,8 +175,9 @@ def dimension_of(name: str) -> units.Dimension:
         return units.JOULES_PER_FLOP
     if name.startswith("joule_per_"):
         return units.JOULES_PER_BYTE
-    prices = {"_usd_per_j": units.DOLLARS_PER_JOULE, "_usd_per_byte": units.DOLLARS_PER_BYTE,
-              "_usd_per_s": units.DOLLARS_PER_SECOND, "_per_m2": units.DENSITY}  # fmt: skip
+    prices = {"_usd_per_j": units.DOLLARS_PER_JOULE, "_usd_per_w_s": units.DOLLARS_PER_WATT_SECOND,
+              "_usd_per_byte": units.DOLLARS_PER_BYTE, "_usd_per_s": units.DOLLARS_PER_SECOND,
+              "_per_m2": units.DENSITY}  # fmt: skip
     for end, dimension in prices.items():
         if name.endswith(end):
             return dimension

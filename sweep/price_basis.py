@@ -14,7 +14,10 @@ from sweep import catalogue
 from sweep.catalogue import Entry
 from sweep.errors import InputError, Problem, nearest
 
-_OF_AN_OWNER = ("electricity_usd_per_j", "facility_usd_per_j", "annual_interest", "lifetime_s", "integration_fraction")
+_OF_AN_OWNER = (
+    *("electricity_usd_per_j", "facility_usd_per_w_s"),
+    *("annual_interest", "lifetime_s", "integration_fraction"),
+)
 
 
 def silicon_of(found: Entry, extra: Path | None = None) -> Silicon | None:

@@ -31,8 +31,11 @@ from model.chip import (
 )
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.money import CapitalParts, SpendingParts
+from model.prices import Prices
 from model.reliability import Availability, FailureParts, Operation
 from model.serving.stack import ServingStack
+from model.silicon import SiliconParts
 from model.stack import Stack
 from model.system import Tier
 from sweep import catalogue, columns, serving_schema, study_schema
@@ -277,6 +280,8 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("serving.md", [name for one in columns.SETS.values() for name in one.quantities if name not in TRAINED]),
         ("studies.md", study_schema.StudyTable.model_fields),
         ("studies.md", study_schema.RangeTable.model_fields),
+        ("money.md", [f.name for r in (Prices, CapitalParts, SpendingParts, SiliconParts) for f in fields(r)]),
+        ("money.md", catalogue.names("prices")),
         ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
         ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
         ("reliability.md", [f.name for r in (FailureParts, Availability) for f in fields(r)]),
@@ -365,11 +370,12 @@ def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
     assert parse(content).question
 
 
-@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines", "operations"])
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines", "operations", "prices"])
 def test_entries_on_the_pages_are_accepted(kind: str) -> None:
     """A catalogue entry that a page shows passes the checks of the catalogue."""
-    content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")
-    _, quantities = read_entry(kind, tomllib.loads(content), f"docs/catalogue.md: {kind}")
+    page = "money.md" if kind == "prices" else "catalogue.md"
+    content = next(text for language, text in blocks(TEXT[page]) if language == f"toml {kind}")
+    _, quantities = read_entry(kind, tomllib.loads(content), f"docs/{page}: {kind}")
     assert quantities
 
 
