@@ -32,6 +32,7 @@ from model.chip import (
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
 from model.money import CapitalParts, SpendingParts
+from model.power import BOUNDARIES, COOLING
 from model.prices import Prices
 from model.reliability import Availability, FailureParts, Operation
 from model.serving.stack import ServingStack
@@ -44,6 +45,8 @@ from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
 from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
+from sweep.power_cases import STATES
+from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
@@ -288,6 +291,7 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("reliability.md", [f.name for f in fields(Operation) if f.name != "name"]),
         ("reliability.md", catalogue.names("operations")),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
+        ("power.md", [*BOUNDARIES, *COOLING, *STATES, *QUANTITIES]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
 )
@@ -383,6 +387,12 @@ def test_the_case_on_the_page_is_predicted() -> None:
     """The validation case that the page shows can be expressed."""
     content = next(text for language, text in blocks(TEXT["validation-cases.md"]) if language == "json case")
     assert [one.reason for one in predict(json.loads(content))] == [None]
+
+
+def test_the_power_case_on_the_page_is_predicted() -> None:
+    """The measured power that the page shows can be expressed, each of its quantities."""
+    content = next(text for language, text in blocks(TEXT["power.md"]) if language == "json power case")
+    assert [one.reason for one in predict(json.loads(content))] == [None, None]
 
 
 def test_the_serving_case_on_the_page_is_predicted() -> None:
