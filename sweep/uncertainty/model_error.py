@@ -63,7 +63,7 @@ def model_error(software: str, kind: ModelKind, chip: str, serves: bool = False)
     )
 
 
-_TIMES = ("step_time", "tpot", "tpot_p99", "seconds")
+_TIMES = ("step_time", "tpot", "tpot_p99", "seconds", "work_s", "exchange_s", "update_s")
 _FIRST = ("ttft", "ttft_p99")
 _RATES = ("tokens_per_second", "requests_per_second")
 

@@ -322,16 +322,16 @@ def test_influences_are_the_differences_of_the_plain_model() -> None:
         "chip.power.idle_w": (catalogue.entry("chips", "ascend-910c"), "power.idle_w"),
     }
     for changeable, (entry, path) in places.items():
-        value = entry.value(path)
-        logs = []
-        for factor in (1.02, 1.0 / 1.02):
-            changed = machine(replace(one.design, changes=((changeable, value * factor),)))
-            logs.append(float(np.log(training_step(changed, stack, TRAINING, one.layouts).energy_per_token[0])))
         number = number_at(entry, path)
         assert number is not None
-        elasticity = (logs[0] - logs[1]) / (2.0 * np.log(1.02))
-        assert found[number.column].elasticity == pytest.approx(elasticity, rel=0.05), changeable
-        assert found[number.column].effect == pytest.approx(elasticity * number.distribution.log_sd, rel=0.05)
+        low, high = number.distribution.at([-0.25, 0.25])  # a quarter of a standard deviation either way
+        logs = []
+        for value in (low, high):
+            changed = machine(replace(one.design, changes=((changeable, float(value)),)))
+            logs.append(float(np.log(training_step(changed, stack, TRAINING, one.layouts).energy_per_token[0])))
+        elasticity = (logs[1] - logs[0]) / np.log(high / low)
+        assert found[number.column].elasticity == pytest.approx(elasticity, rel=1e-6), changeable
+        assert found[number.column].effect == pytest.approx(elasticity * number.distribution.log_sd, rel=1e-6)
 
 
 def test_the_spread_of_small_effects_is_that_of_plain_random_draws() -> None:
