@@ -201,7 +201,7 @@ def nominal(columns: Sequence[Column] = ()) -> Drawn:
 
 
 def sobol_points(columns: Sequence[Column], count: int, seed: int) -> Drawn:
-    """Scrambled Sobol points (Owen 1995): with the same seed, the first of more points are those of fewer.
+    """Scrambled Sobol points (Matousek, Journal of Complexity 14, 1998): with the same seed, the first of more points are those of fewer.
 
     Raises ValueError unless `count` is a power of two, which the balance of the points needs.
     """

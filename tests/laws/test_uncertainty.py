@@ -218,6 +218,7 @@ def test_equal_designs_are_best_equally_often() -> None:
     ratio = found.ratio("the same", "cloudmatrix-384")
     assert (ratio.nominal, ratio.low, ratio.median, ratio.high) == (1.0, 1.0, 1.0, 1.0)
     assert [standing.best for standing in found.standings] == [0.5, 0.5]
+    assert found.ahead("the same", "cloudmatrix-384") == 0.5
     assert [standing.near_best for standing in found.standings] == [1.0, 1.0]
 
 
@@ -227,6 +228,7 @@ def test_bands_are_in_order_and_probabilities_add_up(quantity: str) -> None:
     pair = [contender("dgx-h100"), contender("atlas-920-supernode")]
     found = assess(pair, quantity, 64)
     assert sum(standing.best for standing in found.standings) == pytest.approx(1.0)
+    assert found.ahead(pair[0].label, pair[1].label) == pytest.approx(found.standings[0].best)
     for one, standing in zip(pair, found.standings, strict=True):
         band = standing.band
         assert band.low < band.median < band.high
