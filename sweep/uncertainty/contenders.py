@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.architecture import Architecture
 from model.evaluate import evaluate_training
 from model.layout import Array, Layout
 from model.serving.cost import ServingCost
@@ -20,9 +21,9 @@ from model.stack import Stack
 from model.system import System
 from model.workload import Training
 from sweep.columns import QUANTITIES
-from sweep.designs import Design
+from sweep.designs import Design, machine
 from sweep.uncertainty.model_error import ModelError, ModelKind, model_error, slower
-from sweep.uncertainty.points import Points, machine_at, nominal
+from sweep.uncertainty.points import Points, machine_at
 
 _AT_ONCE = 50_000  # evaluations of a call: their arrays stay in the cache
 
@@ -59,12 +60,12 @@ class Contender:
         return Contender(self.label, self.design, self.cost, self.layouts.take([row]), self.error)
 
 
-def _kind(model: Any) -> ModelKind:
+def _kind(model: Architecture) -> ModelKind:
     return "dense" if model.experts is None else "MoE"
 
 
-def _error(design: Design, software: str, model: Any) -> ModelError:
-    return model_error(software, _kind(model), machine_at(design, nominal()).chip.name)
+def _error(design: Design, software: str, model: Architecture, serves: bool) -> ModelError:
+    return model_error(software, _kind(model), machine(design).chip.name, serves)
 
 
 def _training(stack: Stack, training: Training, system: System, layouts: Layout) -> Any:
@@ -73,7 +74,7 @@ def _training(stack: Stack, training: Training, system: System, layouts: Layout)
 
 def training_contender(design: Design, stack: Stack, training: Training, layouts: Layout) -> Contender:
     """A design that trains, with the best of its layouts."""
-    error = _error(design, stack.name, training.architecture)
+    error = _error(design, stack.name, training.architecture, False)
     return Contender(design.label, design, partial(_training, stack, training), layouts.flat(), error)
 
 
@@ -95,7 +96,7 @@ def serving_contender(
 
     Quantities are those of one instance.
     """
-    error = _error(design, engine.name, serving.architecture)
+    error = _error(design, engine.name, serving.architecture, True)
     return Contender(design.label, design, partial(_serving, engine, serving, phase), instances.flat(), error)
 
 
@@ -111,7 +112,7 @@ def values(contender: Contender, quantity: str, points: Points, infeasible: bool
         some = points.part(start, min(start + step, points.count))
         cost = contender.cost(machine_at(contender.design, some), contender.layouts)
         if contender.error is not None:
-            cost = slower(cost, contender.error.factor(some))
+            cost = slower(cost, *contender.error.factors(some))
         found[start : start + some.count] = np.where(infeasible | cost.feasible, np.asarray(read(cost), float), np.nan)
     return found
 

@@ -43,7 +43,7 @@ _WIDTHS: dict[Family, tuple[float, ...]] = {
 }
 RELATIVE_SD = {name: dict(zip(_KINDS, widths, strict=True)) for name, widths in _WIDTHS.items()}
 _MARKS: tuple[tuple[str, Family], ...] = (
-    ("joule_per", "energy"), ("failure_rate", "failure"), ("_usd", "price"), ("bandwidth", "bandwidth"),
+    ("joule_per", "energy"), ("failure_rate", "failure"), ("usd", "price"), ("bandwidth", "bandwidth"),
     ("peak_flops", "peak"), ("bytes", "capacity"), ("watts", "power"), ("efficiency", "fraction"),
     ("fraction", "fraction"), ("sustained_clock", "fraction"), ("yield", "fraction"),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from sweep import catalogue
 from sweep.designs import Design, machine_as_read
 from sweep.uncertainty.distributions import Distribution, distribution
 
-# Numbers of one entry that one column moves: pattern -> path of the column, which keeps the named step.
+# Numbers of one entry that one column moves: all under a path, or one constant of all number formats.
 _TOGETHER = ("peak_flops.*", "power.joule_per_flop.*", "efficiency.*", "tiers.*.efficiency.*")
 _IN_EACH_FORMAT = "matmul.*.*"
 # One cause for all machines: coefficients fitted or taken from one source, and the building that they stand in.
@@ -201,7 +201,9 @@ def nominal(columns: Sequence[Column] = ()) -> Drawn:
 
 
 def sobol_points(columns: Sequence[Column], count: int, seed: int) -> Drawn:
-    """Scrambled Sobol points (Owen 1995): with the same seed, the first of more points are those of fewer.
+    """Scrambled Sobol points: with the same seed, the first of more points are those of fewer.
+
+    Source: Matousek, Journal of Complexity 14, 1998.
 
     Raises ValueError unless `count` is a power of two, which the balance of the points needs.
     """

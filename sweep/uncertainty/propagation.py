@@ -88,6 +88,11 @@ class Assessment:
         value = self.standings[one].band.nominal / self.standings[other].band.nominal
         return band(value, self.values[:, one] / self.values[:, other])
 
+    def ahead(self, label: str, reference: str) -> float:
+        """Probability that a design is better than another; half of where they are equal."""
+        pair = badness(self.values[:, [self.place(label), self.place(reference)]], self.quantity)
+        return float(np.mean((pair[:, 0] < pair[:, 1]) + 0.5 * (pair[:, 0] == pair[:, 1])))
+
 
 def band(value: float, found: Array) -> Band:
     """Median and band of a quantity over points, those left out where it is not a number."""

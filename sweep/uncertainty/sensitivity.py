@@ -117,12 +117,14 @@ def _of_the_model(alone: Contender, quantity: str) -> list[Influence]:
         return []
     columns = alone.error.columns
     normals = _STEP * np.concatenate([np.eye(len(columns)), -np.eye(len(columns))])
-    logs = _logs(alone, quantity, Drawn(placed(columns), normals))
+    places = placed(columns)
+    logs = _logs(alone, quantity, Drawn(places, normals))
     slopes = (logs[: len(columns)] - logs[len(columns) :]) / (2.0 * _STEP)
-    sds = (alone.error.software_sd, alone.error.chip_sd)
+    factor = np.log(alone.error.factors(Drawn(places, normals))[0][:, 0])
+    moved = (factor[: len(columns)] - factor[len(columns) :]) / (2.0 * _STEP)
     return [
-        Influence(column, None, frozenset({"model"}), float(slope / sd) if sd else 0.0, float(slope))
-        for column, slope, sd in zip(columns, slopes, sds, strict=True)
+        Influence(column, None, frozenset({"model"}), float(slope / by) if by else 0.0, float(slope))
+        for column, slope, by in zip(columns, slopes, moved, strict=True)
     ]
 
 

@@ -50,6 +50,7 @@ from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
+from sweep.uncertainty.distributions import RELATIVE_SD
 from sweep.validation import predict
 from sweep.work import KV_BYTES
 
@@ -329,6 +330,15 @@ def test_every_chip_name_of_cases_is_listed() -> None:
     """Names of chips that validation cases use are on their page."""
     ranges = {"ascend_910b2", "ascend_910b3"}  # written as from 910b1 to 910b4
     assert set(CHIP_SYSTEMS) - ranges <= codes(TEXT["validation-cases.md"])
+
+
+def test_widths_of_numbers_stand_as_in_the_code() -> None:
+    """The table of standard deviations holds those of every sort of number and kind of source."""
+    page = TEXT["uncertainty.md"]
+    written = {tuple(float(cell) for cell in row[1:]) for row in table_rows(page, "sort of number")}
+    assert written == {tuple(widths.values()) for widths in RELATIVE_SD.values()}
+    (heading,) = re.findall(r"^\| sort of number \| (.*) \|$", page, re.M)
+    assert all(heading.split(" | ") == list(widths) for widths in RELATIVE_SD.values())
 
 
 def test_every_violation_is_explained() -> None:
