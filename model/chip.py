@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class ChipPower:
 
     board_w: float  # power cap
     idle_w: float  # clocked, waiting
-    joule_per_flop: Mapping[str, float]  # by peak name
+    joule_per_flop: Mapping[str, float]  # by peak name, at the clock that the rating sustains
     joule_per_hbm_byte: float
     joule_per_link_byte: float  # scale-up serdes, one direction
     clock_exponent: float = 1.0  # sustained clock ~ (power above idle)^exponent
@@ -170,6 +173,19 @@ class Chip:
             return matmul.sustained_clock
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
         return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
+
+    @property
+    def thrift(self) -> Any:
+        r"""Joules of a FLOP at the cap in force, over those at the board's rating.
+
+        Power above idle goes as :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
+        :math:`f^{1/\gamma - 1} = x^{1 - \gamma}` with x the power above idle, over the rating's: slower is thriftier
+        where the voltage falls with the clock (gamma below 1). Above the rating nothing is assumed to change.
+        """
+        if self.power_cap_w is None:
+            return 1.0
+        above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
+        return np.minimum(1.0, np.maximum(above, 0.05) ** (1.0 - self.power.clock_exponent))
 
 
 def launching(chip: Chip, share: float) -> Chip:

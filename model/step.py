@@ -153,6 +153,22 @@ def _offloaded(
     return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
 
 
+def _mean_rank(model: Architecture, layout: Layout, local: LocalCosts, time: TimeParts) -> tuple[Any, Any]:
+    """Seconds of a step that kernels of the mean rank run, and that it waits for communication.
+
+    Every stage has its share of the layers; what the slowest has beyond it, the others wait.
+    """
+    whole = Stage(float(model.dense_layers), float(model.moe_layers))
+    dense, mixture, ends = local.dense, local.mixture, local.ends
+    passes = layout.microbatches / np.asarray(layout.pipeline_parallel, float)
+    kernels = whole.of(dense.compute_s, mixture.compute_s)
+    kernels = kernels + (ends.head_forward_s + ends.head_backward_s + ends.embedding_s)
+    exchanged = whole.of(
+        dense.tensor_s + dense.context_s + dense.expert_s, mixture.tensor_s + mixture.context_s + mixture.expert_s
+    )
+    return passes * kernels, passes * exchanged + (time.transfer + time.data)
+
+
 def _times(
     system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
 ) -> TimeParts:
@@ -224,13 +240,15 @@ def assemble(
     sent = whole.of(local.dense.link_bytes, local.mixture.link_bytes)
     per_byte, per_link_byte = system.chip.power.joule_per_hbm_byte, system.chip.power.joule_per_link_byte
     tokens = np.asarray(layout.global_batch, float) * training.sequence
+    work_s, exchange_s = _mean_rank(model, layout, local, time)
     return StepCost(
         step_time=seconds,
         time=time,
         memory=used,
         energy=Energy(
             system, seconds, ranks, matrix * passes, moved * passes * per_byte, sent * passes * per_link_byte,
-            data.optimizer_hbm_bytes * ranks * per_byte, bytes_sent(layout, data) * ranks * per_link_byte,
+            work_s, exchange_s, data.optimizer_hbm_bytes * ranks * per_byte,
+            bytes_sent(layout, data) * ranks * per_link_byte, time.optimizer,
         ),
         tokens=tokens,
         model_flops=tokens * model_flops_per_token(model, training.sequence),

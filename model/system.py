@@ -71,6 +71,7 @@ class Part:
     count: float
     watts: float
     per_packages: float
+    outside: bool = False  # of the unit that is bought: its share of the network and of storage of the hall
     price_usd: float = 0.0  # of a piece
     failure_rate: float = 0.0  # of a piece, per second: failures that stop a job
 

@@ -14,7 +14,8 @@ offloads, transfers through a bubble); and its own memory at the leanest options
 
 The bounds hold by the model's monotony and need no second model: recomputation never saves time or energy and never
 needs memory; ZeRO, the order of the ranks and offloading move only the parts that are left out. Energy follows from
-both: the meter's factor times (min(D, cap T) + standing watts T) rises with T and with D. docs/search.md has the
+both: the meter's factor times (min(D, cap W) + standing watts T) rises with T, with D and with W, the seconds that the
+mean rank's kernels run: m / p times those of the whole model, as tau. docs/search.md has the
 proofs; tests compare every bound with the layouts it is for, and searches with and without pruning.
 """
 
@@ -89,8 +90,34 @@ def node_floors(known: Records, nodes: Array, costs: LocalCosts) -> Floors:
     passes = _passes(known, nodes)
     seconds = _least(_microbatch_seconds(known, local), len(nodes)) * passes / known.space.problem.ranks
     seconds = (seconds + known.stack.step_fixed_s) * _ROUNDING
-    joules = _least(_microbatch_joules(known, local), len(nodes)) * passes
-    return Floors(seconds, _metered(known, seconds, joules), np.zeros(len(nodes)))
+    return Floors(seconds, _metered(known, seconds, _work_floor(known, nodes, local)), np.zeros(len(nodes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Joules that all ranks spend at least on their work, and seconds that the mean rank's kernels run at least."""
+
+    joules: Array
+    seconds: Array
+
+    def take(self, index: Array) -> _Work:
+        """Some of the rows."""
+        return _Work(self.joules[index], self.seconds[index])
+
+
+def _work_floor(known: Records, nodes: Array, local: LocalCosts) -> _Work:
+    passes = _passes(known, nodes)
+    return _Work(
+        _least(_microbatch_joules(known, local), len(nodes)) * passes,
+        _least(_kernel_seconds(known, local), len(nodes)) * passes / known.space.problem.ranks,
+    )
+
+
+def _kernel_seconds(known: Records, local: LocalCosts) -> Array:
+    """Seconds of the kernels of the whole model for one microbatch."""
+    model, ends = known.training.architecture, local.ends
+    layers = model.dense_layers * local.dense.compute_s + model.moe_layers * local.mixture.compute_s
+    return np.asarray(layers + ends.embedding_s + ends.head_forward_s + ends.head_backward_s)
 
 
 def _microbatch_seconds(known: Records, local: LocalCosts) -> Array:
@@ -111,10 +138,10 @@ def _microbatch_joules(known: Records, local: LocalCosts) -> Array:
     return np.asarray(total)
 
 
-def _metered(known: Records, seconds: Array, joules: Array) -> Array:
+def _metered(known: Records, seconds: Array, work: _Work) -> Array:
     """Least joules at the meter of steps that take this long and do this work at least."""
     ranks = known.space.problem.ranks
-    return np.asarray(Energy(known.system, seconds, ranks, joules, 0.0, 0.0).total * _ROUNDING)
+    return np.asarray(Energy(known.system, seconds, ranks, work.joules, 0.0, 0.0, work.seconds).total * _ROUNDING)
 
 
 def point_floors(known: Records, listing: Listing, costs: LocalCosts) -> Floors:
@@ -125,8 +152,8 @@ def point_floors(known: Records, listing: Listing, costs: LocalCosts) -> Floors:
     local = gathered(_plain(costs), node)
     cost = assemble(known.system, known.stack, known.training, layout, local, _NO_TRAFFIC)
     seconds = _least(_unavoidable(known, cost, listing), len(node)) * _ROUNDING
-    joules = _least(_microbatch_joules(known, _plain(costs)), len(listing.nodes)) * _passes(known, listing.nodes)
-    return Floors(seconds, _metered(known, seconds, joules[node]), _memory_floor(known, listing, costs))
+    work = _work_floor(known, listing.nodes, _plain(costs)).take(node)
+    return Floors(seconds, _metered(known, seconds, work), _memory_floor(known, listing, costs))
 
 
 def _passes(known: Records, nodes: Array) -> Array:

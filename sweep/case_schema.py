@@ -219,6 +219,26 @@ class _ServingCase(_Part):
     derived: _Derived | None = None
 
 
+class _PowerCase(_Part):
+    machine: str | None = None
+    chip: str | None = None
+    system: str | None = None
+    num_chips: Size = None
+    boundary: str | None = None
+    cooling: str | None = None
+    state: str | None = None
+    group: Label = None
+    grade: Label = None
+    power_cap_w: Amount = None
+    reference_cap_w: Amount = None
+    rating_w: Amount = None
+    tokens: Amount = None
+    run: dict[str, Any] | None = None
+    workload: dict[str, Any] | None = None
+    layout: dict[str, Any] | None = None
+    measured: dict[str, Amount] | None = None
+
+
 def read(case: Mapping[str, Any]) -> dict[str, Any]:
     """The training case with its fields in their types and nothing null.
 
@@ -230,6 +250,11 @@ def read(case: Mapping[str, Any]) -> dict[str, Any]:
 def read_serving(case: Mapping[str, Any]) -> dict[str, Any]:
     """The same for a serving case."""
     return _read(_ServingCase, case)
+
+
+def read_power(case: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for a power case."""
+    return _read(_PowerCase, case)
 
 
 def _read(form: type[_Part], case: Mapping[str, Any]) -> dict[str, Any]:

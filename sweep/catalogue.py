@@ -275,7 +275,8 @@ def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> system
 
 def _part(found: Entry, name: str, corner: Corner) -> systems.Part:
     values = found.under(f"parts.{name}", corner)
-    return systems.Part(name=name, group=found.facts[f"parts.{name}.group"], **values)
+    plain = {key: found.facts[at] for key in ("group", "outside") if (at := f"parts.{name}.{key}") in found.facts}
+    return systems.Part(name=name, **plain, **values)
 
 
 def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:

@@ -38,6 +38,7 @@ from model.chip import (
     MemoryCalibration,
 )
 from model.layout import RECOMPUTE_MODULES
+from model.power import Boundary
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
@@ -301,9 +302,9 @@ def _fabric() -> Any:
 
 
 def _system() -> Any:
-    part = record(Part, "power", without=("name", "group", "price_usd", "failure_rate"))
+    part = record(Part, "power", without=("name", "group", "outside", "price_usd", "failure_rate"))
     part.update(
-        name=need(str), group=need(Group), price_usd=may(under("price_usd", sense=0)),
+        name=need(str), group=need(Group), outside=may(bool), price_usd=may(under("price_usd", sense=0)),
         failure_rate=may(under("failure_rate", sense=0)),
     )  # fmt: skip
     return table("system", {
@@ -319,7 +320,7 @@ def _system() -> Any:
         "racks": may(table("racks", record(Racks, "data"))),
         "cost": may(table("cost", {key: may(under(key, sense=0)) for key in
                                    ("price_usd", "network_usd", "hour_usd")})),
-        "published": may(table("published", {"power_w": may(under("power_w", sense=0))})),
+        "published": may(table("published", {"power_w": may(under("power_w", sense=0)), "boundary": may(Boundary)})),
     })  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from fnmatch import fnmatch
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from model import units
 from model.stack import Stack
@@ -16,39 +18,19 @@ from sweep import catalogue
 from sweep.axes import InstanceAxes
 from sweep.errors import nearest
 
-# What a study may change about a machine: path (with * for any name) -> dimension of the value.
-CHANGEABLE: dict[str, units.Dimension] = {
-    "chip.peak_flops.*": units.FLOPS,
-    "chip.hbm_bytes": units.BYTES,
-    "chip.hbm_bandwidth": units.BANDWIDTH,
-    "chip.power_cap_w": units.WATTS,
-    "chip.power.board_w": units.WATTS,
-    "chip.power.idle_w": units.WATTS,
-    "chip.power.joule_per_flop.*": units.JOULES_PER_FLOP,
-    "chip.power.joule_per_hbm_byte": units.JOULES_PER_BYTE,
-    "chip.power.joule_per_link_byte": units.JOULES_PER_BYTE,
-    "tiers.*.bandwidth": units.BANDWIDTH,
-    "tiers.*.ranks": units.NUMBER,
-    "tiers.*.ranks_in_use": units.NUMBER,
-    "tiers.*.latency_s": units.SECONDS,
-    "tiers.*.latency_step_s": units.SECONDS,
-    "tiers.*.oversubscription": units.NUMBER,
-    "facility.conversion_efficiency": units.NUMBER,
-    "facility.cooling_fraction": units.NUMBER,
-    "facility.pue": units.NUMBER,
-    "unit_packages": units.NUMBER,
-}
 _IN_USE = "tiers.*.ranks_in_use"
-_WHOLE = ("tiers.*.ranks", "unit_packages")
 # Written for a package, as a chip is bought; a rank gets its share.
 _OF_A_PACKAGE = (
     "chip.peak_flops.*",
+    "chip.cores",
     "chip.hbm_bytes",
     "chip.hbm_bandwidth",
     "chip.power_cap_w",
     "chip.power.board_w",
     "chip.power.idle_w",
 )
+# The layout of ranks on dies is the layouts' to know, and a torus is its dimensions.
+_FIXED = frozenset({"ranks_per_package"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +63,48 @@ class Design:
 
 
 def dimension_of(path: str) -> units.Dimension:
-    """Dimension of a changeable number. Raises ValueError for a path that a study may not change."""
-    for pattern, dimension in CHANGEABLE.items():
-        if fnmatch(path, pattern) and path.count(".") == pattern.count("."):
-            return dimension
-    raise ValueError(f"not a number that a study may change; {nearest(path, CHANGEABLE)}")
+    """Dimension of a number of a machine. Raises ValueError for a path that a study may not change."""
+    from sweep.catalogue_schema import dimension_of as named
+
+    if fnmatch(path, _IN_USE):
+        return units.NUMBER
+    _kind_at(path)
+    *_, group, name = ("", *path.split("."))
+    return named(group if group in ("peak_flops", "joule_per_flop", "efficiency") else name)
+
+
+@cache
+def _kind_at(path: str) -> type:
+    """Type of the number at a dotted path of a machine: float or int. Raises ValueError where there is none."""
+    at: Any = System
+    steps = path.split(".")
+    while steps:
+        hints = typing.get_type_hints(at)
+        known = [one for one in hints if one not in _FIXED]
+        if steps[0] not in known:
+            before = path.removesuffix(".".join(steps))
+            near = nearest(before + steps[0], [before + one for one in known])
+            raise ValueError(f"not a number that a study may change; {near}")
+        at, named = _inside(hints[steps.pop(0)])
+        if named and steps:
+            steps.pop(0)  # whether the machine has one of this name is seen when it is changed
+        if not is_dataclass(at):
+            break
+    if steps or at not in (float, int):
+        raise ValueError("not a number that a study may change, as in 'chip.hbm_bandwidth'")
+    return at  # type: ignore[no-any-return]
+
+
+def _inside(hint: Any) -> tuple[Any, bool]:
+    """What a field holds, and whether it holds several by their names."""
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        hint = next(one for one in typing.get_args(hint) if one is not type(None))
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and inner[1:] == (Ellipsis,) and is_dataclass(inner[0]):
+        return inner[0], True
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        return inner[1], True
+    return hint, False
 
 
 def changed(system: System, path: str, value: float) -> System:
@@ -95,15 +114,17 @@ def changed(system: System, path: str, value: float) -> System:
     """
     if fnmatch(path, _IN_USE):
         return partly_used(system, path.split(".")[1], round(value))
+    whole = _kind_at(path) is int
     if any(fnmatch(path, pattern) for pattern in _OF_A_PACKAGE):
         value /= system.chip.ranks_per_package
-    whole = any(fnmatch(path, pattern) for pattern in _WHOLE)
     result: System = _changed(system, path.split("."), round(value) if whole else value)
     return result
 
 
 def _changed(record: Any, path: list[str], value: float) -> Any:
     name, rest = path[0], path[1:]
+    if record is None:
+        raise ValueError(f"the machine has no record that {name!r} is in")
     if isinstance(record, tuple):
         names = [item.name for item in record]
         if name not in names:
@@ -112,7 +133,7 @@ def _changed(record: Any, path: list[str], value: float) -> Any:
     if isinstance(record, Mapping):
         if name not in record:
             raise ValueError(f"{name!r} is not one of the chip's; {nearest(name, record)}")
-        return {**record, name: value}
+        return {**record, name: _changed(record[name], rest, value) if rest else value}
     if not is_dataclass(record) or name not in {field.name for field in fields(record)}:
         raise ValueError(f"no number {name!r} here")
     own: Any = record

@@ -23,6 +23,7 @@ from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, Problem
 from sweep.flags import applied
+from sweep.power_validation import is_power, predict_power
 from sweep.prediction import Prediction, banded
 from sweep.published import (
     CHIP_SYSTEMS,
@@ -161,6 +162,8 @@ def predict(case: Mapping[str, Any]) -> list[Prediction]:
 def _predictions(case: Mapping[str, Any]) -> list[Prediction]:
     from sweep.case_schema import read  # pydantic is slow to import
 
+    if is_power(case):
+        return predict_power(case)
     if is_serving(case):
         return predict_serving(case)
 
@@ -188,7 +191,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     if not system.chip.supports(asked.training.number_format):
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
-    row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
+    row = chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     layout = asked.layouts.flat().take(np.array([row]))
     seconds = float(cost.step_time[row])
     if not 0.0 < seconds < np.inf:
@@ -197,7 +200,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
         blank,
         stack=name,
         rules=rules,
-        chosen=_filled(asked.chosen, layout),
+        chosen=filled(asked.chosen, layout),
         predicted=seconds,
         error=seconds / float(blank.measured or np.nan) - 1.0,
         parts={part: float(np.broadcast_to(v, cost.step_time.shape)[row]) for part, v in cost.time.parts().items()},
@@ -205,7 +208,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     return [done, *_memory(case, done, float(cost.memory.total[row]))]
 
 
-def _chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]) -> int:
+def chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]) -> int:
     """Least recomputation that fits (with a margin), then the fastest."""
     broken = np.zeros(seconds.shape, bool)
     for rule, excess in violations.items():
@@ -222,7 +225,8 @@ def _chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violat
     return int(candidates[np.argmin(seconds[candidates])])
 
 
-def _filled(open_fields: Sequence[str], layout: Layout) -> str | None:
+def filled(open_fields: Sequence[str], layout: Layout) -> str | None:
+    """What a case leaves open, as the layout taken has it."""
     columns = {short: np.asarray(getattr(layout, name)).item() for name, short in SHORT.items()}
     shown = {"micro_batch": f"micro_batch={columns['mbs']}", "vp": f"vp={columns['vp']}",
              "recompute": f"recompute={recompute_names(columns['recompute'])}"}  # fmt: skip

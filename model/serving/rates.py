@@ -44,7 +44,7 @@ def accepted_tokens(draft_tokens: Any, acceptance: float) -> Any:
 
 def _energy(system: System, instance: Instance, seconds: Any, cost: PassCost) -> Energy:
     """Energy of one pass by every stage of a pipeline."""
-    power, stages = system.chip.power, np.asarray(instance.pipeline_parallel, float)
+    power, stages, time = system.chip.power, np.asarray(instance.pipeline_parallel, float), cost.time
     return Energy(
         system,
         seconds,
@@ -52,6 +52,8 @@ def _energy(system: System, instance: Instance, seconds: Any, cost: PassCost) ->
         cost.matrix_joules * stages,
         cost.hbm_bytes * stages * power.joule_per_hbm_byte,
         cost.link_bytes * stages * power.joule_per_link_byte,
+        time.linear + time.attention + time.experts + time.vector,
+        time.tensor + time.context + time.exchange + time.transfer,
     )
 
 

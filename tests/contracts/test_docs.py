@@ -31,6 +31,7 @@ from model.chip import (
 )
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.power import BOUNDARIES, COOLING
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Tier
@@ -38,8 +39,10 @@ from sweep import catalogue, columns, serving_schema, study_schema
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
-from sweep.designs import CHANGEABLE
+from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
+from sweep.power_cases import STATES
+from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
@@ -273,12 +276,12 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("studies.md", [*SCHEDULES, *RECOMPUTE_MODULES, *CONTEXT_EXCHANGES, *RANK_ORDERS, *TRAINING_FORMATS]),
         ("studies.md", columns.TRAINING.quantities),
         ("serving.md", [name for one in columns.SETS.values() for name in one.quantities if name not in TRAINED]),
-        ("studies.md", CHANGEABLE),
         ("studies.md", study_schema.StudyTable.model_fields),
         ("studies.md", study_schema.RangeTable.model_fields),
         ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
         ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
+        ("power.md", [*BOUNDARIES, *COOLING, *STATES, *QUANTITIES]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
 )
@@ -286,6 +289,15 @@ def test_nothing_that_users_meet_is_left_out(page: str, names: Any) -> None:
     """Every field, name and key of a kind is written as code on the page that explains it."""
     missing = [name for name in names if name not in codes(TEXT[page])]
     assert not missing, f"docs/{page} does not mention {', '.join(missing)}"
+
+
+def test_every_path_of_a_machine_that_is_named_can_be_changed() -> None:
+    """What the page on studies says may change leads to a number."""
+    roots = ("chip.", "tiers.", "parts.", "host.", "facility.")
+    named = [code for code in codes(TEXT["studies.md"]) if code.startswith(roots)]
+    assert len(named) > 20
+    for path in named:
+        dimension_of(path)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -364,6 +376,12 @@ def test_the_case_on_the_page_is_predicted() -> None:
     """The validation case that the page shows can be expressed."""
     content = next(text for language, text in blocks(TEXT["validation-cases.md"]) if language == "json case")
     assert [one.reason for one in predict(json.loads(content))] == [None]
+
+
+def test_the_power_case_on_the_page_is_predicted() -> None:
+    """The measured power that the page shows can be expressed, each of its quantities."""
+    content = next(text for language, text in blocks(TEXT["power.md"]) if language == "json power case")
+    assert [one.reason for one in predict(json.loads(content))] == [None, None]
 
 
 def test_the_serving_case_on_the_page_is_predicted() -> None:
