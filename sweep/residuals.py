@@ -199,7 +199,8 @@ def read(tables: Mapping[str, Any]) -> Residuals:
     groups, unseen = {}, {}
     for one in tables["group"]:
         family, kind, software, chip = (one[key] for key in ("family", "kind", "software", "chip"))
-        basis = f"{one['cases']} cases of {software}, {kind}{f' on {chip}' if chip else ''}"
+        cases = "1 case" if one["cases"] == 1 else f"{one['cases']} cases"
+        basis = f"{cases} of {software}, {kind}{f' on {chip}' if chip else ''}"
         found = between(one["low"], one["median"], one["high"], one["cases"], basis)
         # of a software on all chips before those of single chips, which stand after it
         groups.update({(family, kind, software, of): found for of in (chip, *one.get("chips", ()))})

@@ -156,18 +156,16 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
-    return [banded(one) for one in _unbanded(case)]
+    return [banded(one) for one in _predictions(case)]
 
 
-def _unbanded(case: Mapping[str, Any]) -> list[Prediction]:
+def _predictions(case: Mapping[str, Any]) -> list[Prediction]:
+    from sweep.case_schema import read  # pydantic is slow to import
+
     if is_power(case):
         return predict_power(case)
-    return predict_serving(case) if is_serving(case) else predict_training(case)
-
-
-def predict_training(case: Mapping[str, Any]) -> list[Prediction]:
-    """Predictions for every quantity that a case of training measures."""
-    from sweep.case_schema import read  # pydantic is slow to import
+    if is_serving(case):
+        return predict_serving(case)
 
     blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
     try:
