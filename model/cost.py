@@ -162,6 +162,7 @@ class StepCost(Spent):
     model_flops: Any  # 6 N_active + causal attention, per step (for MFU only)
     peak_flops: Any  # of all ranks, in the workload's number format
     packages: Any
+    saved_bytes: Any  # of a checkpoint, a rank's share: weights and optimizer state, each written once
     violations: dict[str, Array]  # name -> excess in physical units, positive where broken
 
     @property

@@ -71,9 +71,7 @@ def availability(cost: Costed) -> reliability.Availability:
     if not isinstance(cost, StepCost):
         one = np.ones(np.shape(cost.power))
         return reliability.Availability(one, *(np.zeros(one.shape) for _ in range(5)))
-    parts = cost.memory.split
-    saved = parts.weights + parts.optimizer
-    return reliability.availability(cost.system, cost.packages, saved, step_s=cost.step_time)
+    return reliability.availability(cost.system, cost.packages, cost.saved_bytes, step_s=cost.step_time)
 
 
 def goodput(cost: Costed) -> Array:

@@ -231,7 +231,9 @@ def bound_values(known: Records, floors: Floors, names: tuple[str, ...]) -> Arra
 def _money(system: System, ranks: int, floors: Floors, tokens: float) -> dict[str, Array]:
     """Least that layouts cost: what stands by the hour for the least time, and the least energy."""
     packages = ranks * system.packages_per_rank
-    spent = np.asarray(spending_of(system, packages, floors.joules / floors.seconds)) * _ROUNDING  # USD/s, were both met
+    spent = (
+        np.asarray(spending_of(system, packages, floors.joules / floors.seconds)) * _ROUNDING
+    )  # USD/s, were both met
     return {
         "capital_usd": np.broadcast_to(capital_of(system, packages) * _ROUNDING, floors.seconds.shape),
         "usd_per_chip_hour": np.broadcast_to(

@@ -111,7 +111,9 @@ QUANTITIES: dict[str, Quantity] = {
             "more",
             useful_tokens_per_second,
         ),
-        Quantity("mtbf_s", units.SECONDS, "mean time between failures that stop the job", "more", mean_time_between_failures),
+        Quantity(
+            "mtbf_s", units.SECONDS, "mean time between failures that stop the job", "more", mean_time_between_failures
+        ),
         Quantity("capital_usd", units.DOLLARS, "price of the machine", "less", capital_usd),
         Quantity(
             "usd_per_chip_hour",
@@ -358,8 +360,18 @@ TRAINING = ColumnSet(
     tuple(IDENTITY_MEANINGS),
     tuple(SHORT.values()),
     (
-        "step_time_s", "tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_watt", "mfu", "power_w",
-        "power_peak_w", "energy_per_token_j", "hbm_used_bytes", "mtbf_s", "goodput", "useful_tokens_per_s",
+        "step_time_s",
+        "tokens_per_s",
+        "tokens_per_s_per_chip",
+        "tokens_per_s_per_watt",
+        "mfu",
+        "power_w",
+        "power_peak_w",
+        "energy_per_token_j",
+        "hbm_used_bytes",
+        "mtbf_s",
+        "goodput",
+        "useful_tokens_per_s",
         *_MONEY,
     ),
     _parts(("time", "s", TimeParts), ("memory", "bytes", MemoryParts), ("energy", "j", EnergyParts)),

@@ -176,9 +176,7 @@ def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
     """The machine that a row of a data set was computed for: its corner, and what the study changed."""
     changes = tuple(changes_of(row))
     names = (str(row["design"]), str(row["system"]), str(row["stack"]))
-    design = Design(
-        *names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"])
-    )
+    design = Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
     return machine(design, row["corner"])
 
 

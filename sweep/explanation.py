@@ -29,7 +29,7 @@ from model.step import training_step
 from model.system import System
 from model.units import show
 from model.workload import Training
-from sweep import catalogue
+from sweep import catalogue, provenance
 from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, machine_of_row
 from sweep.errors import InputError, Problem, nearest
 
@@ -127,7 +127,11 @@ class Explanation:
             ("time of a step", "s", self.times()),
             ("memory of the fullest rank", "byte", _floats(self.cost.memory.parts())),
             ("energy of a step", "J", _floats(self.cost.energy.parts())),
-            *([(f"spending an hour, prices {spent.name}", "USD", self.spending())] if (spent := self.system.prices) else []),
+            *(
+                [(f"spending an hour, prices {spent.name}", "USD", self.spending())]
+                if (spent := self.system.prices)
+                else []
+            ),
             ("where the weeks go", "", _floats(outcome.availability(self.cost).parts())),
         ]
 
@@ -248,7 +252,7 @@ def explanation_of(
 ) -> Explanation:
     """Cost one layout on a machine; `extra` is a folder of further catalogue entries that the machine is from."""
     cost = training_step(machine, software, training, layout)
-    kinds = catalogue.source_kinds(machine.name, extra)
+    kinds = provenance.source_kinds(machine.name, extra)
     rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
     bound = float(roofline_seconds(machine, training, layout))
     return Explanation(machine, software, training, layout, chips, cost, bound, rumours)

@@ -249,7 +249,7 @@ class OuterTable(Table):
 
 
 class UncertaintyTable(Table):
-    """How sure the answer is: the numbers of the machines drawn from their ranges, the best layouts evaluated at each."""
+    """How sure the answer is: the machines' numbers drawn from their ranges, the best layouts evaluated at each."""
 
     points: Annotated[int, Field(ge=16, le=1 << 20)] = 1024
     layouts: Annotated[int, Field(ge=1, le=10_000)] = 20

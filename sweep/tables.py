@@ -31,8 +31,8 @@ def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
 
 def _totals(title: str, rows: Sequence[Row]) -> Table:
     """Days, energy and money of a training, and what share of its time counts."""
-    table = _empty(title, [("design", "left"), ("chips", "right"), ("days", "right"), ("goodput", "right"),
-                           ("MWh", "right"), ("USD", "right"), ("USD/chip-hour", "right"), ("tokens", "right")])  # fmt: skip
+    headings = ("chips", "days", "goodput", "MWh", "USD", "USD/chip-hour", "tokens")
+    table = _empty(title, [("design", "left"), *((name, "right") for name in headings)])
     previous = None
     for row in rows:
         label = label_of(row)

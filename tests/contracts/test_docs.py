@@ -73,7 +73,8 @@ SERVING_TABLES = {
     "serving": serving_schema.ServingTable,
     "layout": serving_schema.InstanceTable,
 }
-TRAINED = ("step_time_s", "mfu")  # of training alone
+# of training alone
+TRAINED = ("step_time_s", "mfu", "power_peak_w", "mtbf_s", "goodput", "useful_tokens_per_s")
 SERVING_VIOLATIONS = ("violation_hbm_bytes", "violation_engine_sequences", "violation_instances")
 PROSE_WIDTH = 120
 CALIBRATED = ("matmul", "attention", "memory", "decode")  # records of their own inside of a calibration

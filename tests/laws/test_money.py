@@ -31,7 +31,7 @@ from model.silicon import (
     sold_yield,
 )
 from model.system import partly_used
-from sweep import catalogue
+from sweep import catalogue, provenance
 from sweep.designs import changed
 from sweep.errors import InputError
 
@@ -321,12 +321,12 @@ def test_what_a_basis_lacks_is_named(tmp_path: Path) -> None:
 
 def test_a_priced_result_keeps_the_files_of_its_prices() -> None:
     """The basis, the processes and the memory are among the files that a priced result rests on."""
-    plain = catalogue.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek")
-    priced = catalogue.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek", prices="silicon")
+    plain = provenance.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek")
+    priced = provenance.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek", prices="silicon")
     assert set(priced) - set(plain) == {"prices/silicon.toml", "processes/smic-n-plus-2.toml", "memories/hbm2e.toml"}
 
 
 def test_prices_are_no_numbers_behind_time_and_energy() -> None:
     """The share of estimated numbers of a machine is that of what moves its time and energy."""
-    kinds = catalogue.source_kinds("cloudmatrix-384")
+    kinds = provenance.source_kinds("cloudmatrix-384")
     assert not [path for path in kinds if "usd" in path or ".silicon." in path]
