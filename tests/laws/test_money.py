@@ -156,6 +156,25 @@ def test_capital_and_spending_broadcast(basis: str) -> None:
     assert hours == pytest.approx(np.broadcast_to(hours[:, :1], (2, 3)))
 
 
+def test_prices_may_be_arrays() -> None:
+    """Many points of uncertain prices are one call, and each is what it is alone."""
+    system = catalogue.system("atlas-910d-supernode", prices="silicon")
+    points = {"prices.annual_interest": [[0.05], [0.1]], "prices.gross_margin": [[0.5], [0.8]],
+              "chip.silicon.dies.compute.process.defects_per_m2": [[2e3], [6e3]],
+              "chip.silicon.dies.compute.process.clustering": [[2.0], [4.0]],
+              "chip.silicon.assembly_yield": [[0.6], [0.9]]}  # fmt: skip
+    many = system
+    for path, values in points.items():
+        many = changed(many, path, np.array(values))  # type: ignore[arg-type]
+    spent = spending(many, np.array([384.0, 768.0, 1152.0]), 1e6).total
+    assert spent.shape == (2, 3)
+    for point in range(2):
+        alone = system
+        for path, values in points.items():
+            alone = changed(alone, path, values[point][0])
+        assert spent[point, 1] == pytest.approx(float(spending(alone, 768, 1e6).total))
+
+
 @pytest.mark.parametrize("basis", ["list", "silicon", "rental"])
 def test_packages_that_stand_idle_are_paid_for(basis: str) -> None:
     """A rack of which 64 of 72 packages work costs as much as the rack."""
