@@ -220,6 +220,7 @@ class _ServingCase(_Part):
 
 
 class _PowerCase(_Part):
+    machine: str | None = None
     chip: str | None = None
     system: str | None = None
     num_chips: Size = None
@@ -233,6 +234,8 @@ class _PowerCase(_Part):
     rating_w: Amount = None
     tokens: Amount = None
     run: dict[str, Any] | None = None
+    workload: dict[str, Any] | None = None
+    layout: dict[str, Any] | None = None
     measured: dict[str, Amount] | None = None
 
 

@@ -1,37 +1,28 @@
 """Measured power against the model: watts, joules and what a cap costs, at the boundary that the meter had.
 
 A case says which machine ran what, up to which boundary its power was metered, how it was cooled and which cap was in
-force (docs/power.md). The machine is cut to the boundary, and the cost model does the rest. Rows that are a bare figure
-(an `id`, a `category` and a `figure`) are matched by `id` with the scenarios of sweep/power_cases.toml; those that
-cannot be asked are listed with their reason.
+force (sweep/power_cases.py, docs/power.md). The machine is cut to the boundary, and the cost model does the rest. What
+cannot be asked is listed with its reason.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.energy import Energy
-from model.power import BOUNDARIES, COOLING, peak_power, rated_power, within
+from model.power import peak_power, rated_power, within
 from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, nearest
+from sweep.power_cases import is_power, read_power_case
 from sweep.prediction import Prediction
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, number
 
-SCENARIOS = Path(__file__).parent / "power_cases.toml"
-STATES = ("training", "serving", "matmul", "idle", "rated")
-
-
-def is_power(case: Mapping[str, Any]) -> bool:
-    """Whether a case is of power: one that says so, or a bare figure with a category."""
-    return case.get("kind") == "power" or ("figure" in case and "category" in case)
+__all__ = ["is_power", "predict_power"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,72 +45,14 @@ def predict_power(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a power case measures."""
     blank = Prediction(str(case.get("id")), "not readable", "power_w", None, None, None, None, None, None)
     try:
-        case = _scenario(case) if "figure" in case else case
-        blank = replace(blank, group=str(case.get("group") or blank.group))
-        return _predicted(_checked(case), blank)
+        return _predicted(read_power_case(case), blank)
     except InexpressibleError as reason:
         return [replace(blank, group="not power", reason=str(reason))]
     except (ValueError, InputError) as fault:
         return [replace(blank, reason=str(fault))]
 
 
-# ------------------------------------------------------------------------------------------------ reading a case
-@cache
-def _scenarios() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Scenarios by name, and rows by id: which scenario and quantity they measure, or why they cannot be asked."""
-    raw = tomllib.loads(SCENARIOS.read_text(encoding="utf-8"))
-    return raw["scenarios"], raw["rows"]
-
-
-_NOT_POWER = {"cost": "a price", "facility": "a price of electricity or a property of buildings"}
-
-
-def _scenario(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A bare figure as a case.
-
-    Raises InexpressibleError with the reason where it is no measurement, or nothing says how it was taken.
-    """
-    figure = row["figure"] if isinstance(row["figure"], dict) else {}
-    if row["category"] in _NOT_POWER:
-        raise InexpressibleError(f"{_NOT_POWER[row['category']]}, not a measured power")
-    if figure.get("confidence") != "measured":
-        raise InexpressibleError(f"not a measurement: its confidence is {figure.get('confidence')!r}")
-    scenarios, rows = _scenarios()
-    known = rows.get(str(row.get("id")))
-    if known is None:
-        raise InexpressibleError("no scenario says how it was measured: give it as a case (docs/power.md)")
-    if "reason" in known:
-        raise InexpressibleError(known["reason"])
-    base = {key: value for key, value in scenarios[known["scenario"]].items() if key != "source"}
-    own = {key: value for key, value in known.items() if key not in ("scenario", "quantity")}
-    return {"id": row["id"], **base, **own, "measured": {known["quantity"]: figure.get("value")}}
-
-
-def _checked(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The case in its types, its words known.
-
-    Raises ValueError naming the field at fault.
-    """
-    from sweep.case_schema import read_power  # pydantic is slow to import
-
-    case = read_power(case)
-    words = {"boundary": BOUNDARIES, "state": STATES, "cooling": tuple(COOLING)}
-    for field, known in words.items():
-        value = case.get(field)
-        if value is None and field != "cooling":
-            raise ValueError(f"{field} is not stated; one of {', '.join(known)}")
-        if value is not None and value not in known:
-            raise ValueError(f"{field} is {value!r}, not one of {', '.join(known)}")
-    if not case.get("measured"):
-        raise ValueError("measured is not stated")
-    for field, known in (("chip", tuple(CHIP_SYSTEMS)), ("system", tuple(catalogue.names("systems")))):
-        if field in case and case[field] not in known:
-            raise ValueError(f"{field} {case[field]!r} is not in the catalogue; {nearest(case[field], known)}")
-    if not case.get("chip") and not case.get("system"):
-        raise ValueError("neither chip nor system is stated")
-    return case
-
-
+# ------------------------------------------------------------------------------------------------ asking the model
 def _group(case: Mapping[str, Any]) -> str:
     """Boundary, chip and state, as in "node power H100 training"."""
     label = str(case.get("chip") or case.get("system")).upper().removesuffix("_SXM").replace("_", " ")
@@ -127,7 +60,6 @@ def _group(case: Mapping[str, Any]) -> str:
     return f"{case['boundary']} power {label} {case['state']}{capped}"
 
 
-# ------------------------------------------------------------------------------------------------ asking the model
 def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     rules = (str(case["note"]),) if case.get("note") else ()
     blank = replace(blank, group=case.get("group") or _group(case), grade=case.get("grade"), rules=rules)
@@ -143,17 +75,23 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
             found.append(replace(one, reason="the numbers of the case give no finite value"))
             continue
         found.append(
-            replace(one, predicted=value, error=value / measured - 1.0, stack=drawn.stack, chosen=drawn.chosen)
+            replace(
+                one,
+                predicted=value,
+                error=value / measured - 1.0,
+                stack=drawn.stack,
+                chosen=", ".join(filter(None, (*case["assumed"], drawn.chosen))) or None,
+            )
         )
     return found
 
 
 def _quantity(case: Mapping[str, Any], quantity: str) -> tuple[float, _Drawn]:
     """The model's value of a quantity, and the run that it is of."""
-    if quantity not in _QUANTITIES:
-        raise InexpressibleError(f"{quantity!r} is not a quantity of power; {nearest(quantity, _QUANTITIES)}")
+    if quantity not in QUANTITIES:
+        raise InexpressibleError(f"{quantity!r} is not a quantity of power; {nearest(quantity, QUANTITIES)}")
     drawn = _drawn(case, case.get("power_cap_w"))
-    return float(_QUANTITIES[quantity](case, drawn)), drawn
+    return float(QUANTITIES[quantity](case, drawn)), drawn
 
 
 def _piece(case: Mapping[str, Any], drawn: _Drawn) -> float:
@@ -184,7 +122,7 @@ def _joules(case: Mapping[str, Any], drawn: _Drawn) -> float:
     return drawn.watts / drawn.tokens * float(case["tokens"])
 
 
-_QUANTITIES: Mapping[str, Callable[[Mapping[str, Any], _Drawn], float]] = {
+QUANTITIES: Mapping[str, Callable[[Mapping[str, Any], _Drawn], float]] = {
     "power_w": lambda case, drawn: drawn.watts / _piece(case, drawn),
     "idle_w": lambda case, drawn: drawn.watts / _piece(case, drawn),
     "peak_power_w": lambda case, drawn: drawn.peak_w / _piece(case, drawn),

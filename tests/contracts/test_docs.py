@@ -32,6 +32,7 @@ from model.chip import (
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
 from model.money import CapitalParts, Prices, SpendingParts
+from model.power import BOUNDARIES, COOLING
 from model.serving.stack import ServingStack
 from model.silicon import SiliconParts
 from model.stack import Stack
@@ -42,6 +43,8 @@ from sweep.catalogue_schema import read as read_entry
 from sweep.cli import COMMANDS
 from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
+from sweep.power_cases import STATES
+from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
@@ -282,6 +285,7 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
         ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
+        ("power.md", [*BOUNDARIES, *COOLING, *STATES, *QUANTITIES]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
 )
@@ -377,6 +381,12 @@ def test_the_case_on_the_page_is_predicted() -> None:
     """The validation case that the page shows can be expressed."""
     content = next(text for language, text in blocks(TEXT["validation-cases.md"]) if language == "json case")
     assert [one.reason for one in predict(json.loads(content))] == [None]
+
+
+def test_the_power_case_on_the_page_is_predicted() -> None:
+    """The measured power that the page shows can be expressed, each of its quantities."""
+    content = next(text for language, text in blocks(TEXT["power.md"]) if language == "json power case")
+    assert [one.reason for one in predict(json.loads(content))] == [None, None]
 
 
 def test_the_serving_case_on_the_page_is_predicted() -> None:

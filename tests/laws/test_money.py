@@ -55,7 +55,7 @@ def dies(draw: st.DrawFn) -> Die:
 
 
 # ------------------------------------------------------------------------------------------------------- silicon
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(die=dies())
 def test_without_a_spare_core_the_yield_is_the_negative_binomial(die: Die) -> None:
     """The mean over densities of a die that needs every core is the closed form."""
@@ -64,7 +64,7 @@ def test_without_a_spare_core_the_yield_is_the_negative_binomial(die: Die) -> No
     assert sold_yield(whole) == pytest.approx(float(closed), rel=1e-5)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(die=dies(), fewer=st.integers(0, 20), cleaner=st.floats(0.0, 1.0))
 def test_a_better_yield_is_never_dearer(die: Die, fewer: int, cleaner: float) -> None:
     """Fewer cores needed, or fewer defects, sell more dies, and no good die then costs more."""

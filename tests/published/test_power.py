@@ -93,12 +93,25 @@ def test_boundaries_of_a_case_hold_one_another() -> None:
     assert watts == sorted(watts)
 
 
+def test_what_a_case_leaves_open_is_named() -> None:
+    """Machine, workload and layout may stand apart, a model goes by its name; the rest is told or assumed."""
+    own = {
+        "id": "mine", "machine": "dgx-h100", "num_chips": 64, "cooling": "immersion", "measured": {"power_w": 7000.0},
+        "workload": {"model": "llama-2-70b", "seq_len": 8192, "global_batch": 8, "task": "lora",
+                     "number_format": "fp8", "software": {"framework": "mlperf", "release": "4.0"}},
+        "layout": {"tp": 4, "cp": 2, "pp": 1, "micro_batch": 1, "recompute": "none"},
+    }  # fmt: skip
+    (one,) = predict(own)
+    assert one.predicted == pytest.approx(predictions()["mlperf_lora_8xh100"].predicted)
+    assert one.chosen == "state=training, boundary=node"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"boundary": "rack"}, "boundary is 'rack'"),
         ({"cooling": "snow"}, "cooling is 'snow'"),
-        ({"state": None}, "state is not stated"),
+        ({"state": "asleep"}, "state is 'asleep'"),
         ({"chip": "h1000"}, "h100"),
         ({"chip": None}, "neither chip nor system"),
         ({"measured": {"watts": 3.0}}, "not a quantity"),
