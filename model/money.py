@@ -116,7 +116,7 @@ def network_usd(parts: CapitalParts) -> Array:
     return np.asarray(parts.switches + parts.optics + parts.cables)
 
 
-def integration_of(system: System, unit_usd: float) -> float:
+def integration_of(system: System, unit_usd: Any) -> Array:
     """USD that a unit's listed price leaves over when its chips and the parts sold with it are taken off.
 
     Parameters
@@ -127,7 +127,7 @@ def integration_of(system: System, unit_usd: float) -> float:
     """
     alone = replace(_prices(system), integration_usd=0.0, integration_fraction=0.0, paid_fraction=1.0)
     sold = tuple(part for part in system.parts if not part.outside)
-    return unit_usd - float(capital(replace(system, parts=sold, prices=alone), system.unit_packages).total)
+    return np.asarray(unit_usd - capital(replace(system, parts=sold, prices=alone), system.unit_packages).total)
 
 
 def capital_recovery(annual_interest: Any, years: Any) -> Array:

@@ -287,7 +287,7 @@ def chip(name: str, corner: At = "nominal", extra: Path | None = None) -> chips.
             joule_per_flop=found.under("power.joule_per_flop", corner),
         ),
         calibration=_calibration(calibration, peaks, corner, found),
-        silicon=silicon_of(found, extra),
+        silicon=silicon_of(found, corner, extra),
         notes=_notes(found),
         **tiles,
     )
@@ -398,7 +398,7 @@ def system(
     from sweep.price_basis import resolved  # which asks this module for entries
 
     basis = entry("prices", prices, extra)
-    return replace(built, prices=resolved(basis, built, found, entry("chips", chip_name or own, extra)))
+    return replace(built, prices=resolved(basis, built, found, entry("chips", chip_name or own, extra), corner))
 
 
 def prices(

@@ -11,7 +11,7 @@ from model.prices import Prices
 from model.silicon import Die, Process, Silicon
 from model.system import System
 from sweep import catalogue
-from sweep.catalogue import Entry
+from sweep.catalogue import Corner, Entry
 from sweep.errors import InputError, Problem, nearest
 
 _OF_AN_OWNER = (
@@ -20,7 +20,7 @@ _OF_AN_OWNER = (
 )
 
 
-def silicon_of(found: Entry, extra: Path | None = None) -> Silicon | None:
+def silicon_of(found: Entry, corner: Corner = "nominal", extra: Path | None = None) -> Silicon | None:
     """What a chip's package is made of; None where its file does not say."""
     if "silicon.memory" not in found.facts:
         return None
@@ -29,12 +29,12 @@ def silicon_of(found: Entry, extra: Path | None = None) -> Silicon | None:
     def die(name: str) -> Die:
         at = f"silicon.dies.{name}"
         process = catalogue.referred(found, f"{at}.process", "processes", extra)
-        return Die(name, Process(process.name, **process.under("")), **found.under(at))
+        return Die(name, Process(process.name, **process.under("", corner)), **found.under(at, corner))
 
     return Silicon(
         dies=tuple(die(name) for name in found.facts["silicon.dies"]),
-        memory_usd_per_byte=memory.value("usd_per_byte"),
-        **found.under("silicon"),
+        memory_usd_per_byte=memory.value("usd_per_byte", corner),
+        **found.under("silicon", corner),
     )
 
 
@@ -50,7 +50,7 @@ def entries_behind(prices: str, system_name: str, extra: Path | None = None) -> 
     ]
 
 
-def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Prices:
+def resolved(basis: Entry, system: System, machine: Entry, chip: Entry, corner: Corner = "nominal") -> Prices:
     """The prices of a machine under a basis.
 
     Parameters
@@ -59,6 +59,8 @@ def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Price
         The machine, without prices.
     machine, chip
         Entries of the system and of the chip that it is taken with.
+    corner
+        As the machine was read.
 
     Raises
     ------
@@ -67,39 +69,40 @@ def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Price
     """
     _check_names(basis)
     if basis.facts["pays"] == "rent":
-        rent = _named(basis, "rents", chip.name, "rent_usd_per_s")
+        rent = _named(basis, "rents", chip.name, "rent_usd_per_s", corner)
         if rent is None:
             known = basis.facts.get("rents", ())
             remedy = f"add [[rents]] with name = {chip.name!r} and rent_usd_per_s; it knows {', '.join(known)}"
             raise _lacking(basis, "rents", f"no rent of chip {chip.name!r}, which {machine.name!r} has", remedy)
-        return Prices(basis.name, rent_usd_per_s=rent, utilisation=basis.under("").get("utilisation", 1.0))
-    terms = basis.under("")
+        return Prices(basis.name, rent_usd_per_s=rent, utilisation=basis.under("", corner).get("utilisation", 1.0))
+    terms = basis.under("", corner)
     lacking = [key for key in _OF_AN_OWNER if key not in terms]
     if lacking:
         problems = [
             Problem(f"prices/{basis.file.name}", key, "missing", None, "an owner's basis needs it") for key in lacking
         ]
         raise InputError(problems)
-    price = _package(basis, chip)
+    price = _package(basis, chip, corner)
     if price is None:
         # of its silicon, so that no listed price of the machine holds
-        return Prices(basis.name, **terms, gross_margin=_margin(basis, chip, system))
-    terms.pop("integration_fraction")
+        return Prices(basis.name, **terms, gross_margin=_margin(basis, chip, system, corner))
+    fraction = terms.pop("integration_fraction")
     prices = Prices(basis.name, **terms, package_usd=price)
-    unit = _unit(basis, machine, chip)
+    unit = _unit(basis, machine, chip, corner)
     if unit is None:
-        return replace(prices, integration_fraction=basis.value("integration_fraction"))
-    return replace(prices, integration_usd=integration_of(replace(system, prices=prices), unit))
+        return replace(prices, integration_fraction=fraction)
+    left: Any = integration_of(replace(system, prices=prices), unit)
+    return replace(prices, integration_usd=left if left.ndim else float(left))
 
 
 def _lacking(basis: Entry, key: str, rule: str, remedy: str) -> InputError:
     return InputError([Problem(f"prices/{basis.file.name}", key, rule, None, remedy)])
 
 
-def _named(basis: Entry, part: str, name: str, quantity: str) -> Any:
+def _named(basis: Entry, part: str, name: str, quantity: str, corner: Corner) -> Any:
     """A quantity of the item of this name in a list of the basis; None where there is none."""
-    one = basis.quantities.get(f"{part}.{name}.{quantity}")
-    return None if one is None else one.value
+    at = f"{part}.{name}.{quantity}"
+    return basis.value(at, corner) if at in basis.quantities else None
 
 
 def _check_names(basis: Entry) -> None:
@@ -128,37 +131,37 @@ def _from_silicon(basis: Entry, chip: Entry) -> bool:
     return basis.facts.get("chip_price") == "silicon" or chip.name in basis.facts.get("silicon_chips", ())
 
 
-def _package(basis: Entry, chip: Entry) -> float | None:
+def _package(basis: Entry, chip: Entry, corner: Corner) -> Any:
     """USD of a package; None where it is priced from its silicon."""
-    own = _named(basis, "packages", chip.name, "price_usd")
+    own = _named(basis, "packages", chip.name, "price_usd", corner)
     if own is not None:
-        return float(own)
+        return own
     if _from_silicon(basis, chip):
         if "silicon.memory" in chip.facts:
             return None
         remedy = f"add [silicon] to chips/{chip.file.name}, or [[packages]] with its name and price_usd to the basis"
         raise _lacking(basis, "chip_price", f"chip {chip.name!r} has no table of its silicon", remedy)
     if "cost.price_usd" in chip.quantities:
-        return float(chip.value("cost.price_usd"))
+        return chip.value("cost.price_usd", corner)
     remedy = f"add [cost] price_usd to chips/{chip.file.name}, or [[packages]] with its name and price_usd to the basis"
     raise _lacking(basis, "packages", f"no price of chip {chip.name!r}", remedy)
 
 
-def _unit(basis: Entry, machine: Entry, chip: Entry) -> float | None:
+def _unit(basis: Entry, machine: Entry, chip: Entry, corner: Corner) -> Any:
     """USD of a unit as listed; None where it is the sum of its parts."""
-    own = _named(basis, "machines", machine.name, "price_usd")
+    own = _named(basis, "machines", machine.name, "price_usd", corner)
     if own is not None:
-        return float(own)
-    if chip.name != machine.facts["chip"] or _named(basis, "packages", chip.name, "price_usd") is not None:
+        return own
+    if chip.name != machine.facts["chip"] or f"packages.{chip.name}.price_usd" in basis.quantities:
         return None
-    return float(machine.value("cost.price_usd")) if "cost.price_usd" in machine.quantities else None
+    return machine.value("cost.price_usd", corner) if "cost.price_usd" in machine.quantities else None
 
 
-def _margin(basis: Entry, chip: Entry, system: System) -> float:
+def _margin(basis: Entry, chip: Entry, system: System, corner: Corner) -> Any:
     """Gross margin of the chip's maker, where it is priced from its silicon."""
     maker = chip.facts["vendor"]
-    margin = _named(basis, "margins", maker, "gross_margin")
+    margin = _named(basis, "margins", maker, "gross_margin", corner)
     if margin is None:
         rule = f"no gross margin of {maker}, which makes the chip of {system.name!r}"
         raise _lacking(basis, "margins", rule, f"add [[margins]] with name = {maker!r} and gross_margin")
-    return float(margin)
+    return margin

@@ -55,7 +55,7 @@ def dies(draw: st.DrawFn) -> Die:
 
 
 # ------------------------------------------------------------------------------------------------------- silicon
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(die=dies())
 def test_without_a_spare_core_the_yield_is_the_negative_binomial(die: Die) -> None:
     """The mean over densities of a die that needs every core is the closed form."""
@@ -64,7 +64,7 @@ def test_without_a_spare_core_the_yield_is_the_negative_binomial(die: Die) -> No
     assert sold_yield(whole) == pytest.approx(float(closed), rel=1e-5)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(die=dies(), fewer=st.integers(0, 20), cleaner=st.floats(0.0, 1.0))
 def test_a_better_yield_is_never_dearer(die: Die, fewer: int, cleaner: float) -> None:
     """Fewer cores needed, or fewer defects, sell more dies, and no good die then costs more."""
@@ -154,6 +154,25 @@ def test_capital_and_spending_broadcast(basis: str) -> None:
     assert spent.total[1, 2] == pytest.approx(float(spending(system, 8192, 2e3 * 8192).total))
     hours = per_chip_hour(spent, number)
     assert hours == pytest.approx(np.broadcast_to(hours[:, :1], (2, 3)))
+
+
+def test_prices_may_be_arrays() -> None:
+    """Many points of uncertain prices are one call, and each is what it is alone."""
+    system = catalogue.system("atlas-910d-supernode", prices="silicon")
+    points = {"prices.annual_interest": [[0.05], [0.1]], "prices.gross_margin": [[0.5], [0.8]],
+              "chip.silicon.dies.compute.process.defects_per_m2": [[2e3], [6e3]],
+              "chip.silicon.dies.compute.process.clustering": [[2.0], [4.0]],
+              "chip.silicon.assembly_yield": [[0.6], [0.9]]}  # fmt: skip
+    many = system
+    for path, values in points.items():
+        many = changed(many, path, np.array(values))  # type: ignore[arg-type]
+    spent = spending(many, np.array([384.0, 768.0, 1152.0]), 1e6).total
+    assert spent.shape == (2, 3)
+    for point in range(2):
+        alone = system
+        for path, values in points.items():
+            alone = changed(alone, path, values[point][0])
+        assert spent[point, 1] == pytest.approx(float(spending(alone, 768, 1e6).total))
 
 
 @pytest.mark.parametrize("basis", ["list", "silicon", "rental"])
