@@ -56,10 +56,15 @@ def place(system: System, size: Any, stride: Any, block: Any = None) -> Group:
     return Group(members.astype(float), (*inside, members.astype(float)))
 
 
+def is_given(value: Any) -> bool:
+    """Whether a constant that a tier may go without (0) is there, at any point where it is an array."""
+    return bool(value) if isinstance(value, float) else bool(np.any(value))
+
+
 def _rate(tier: Tier, kind: Collective, members: Any) -> Any:
     """Achieved bytes/s of one rank in a group with `members` inside this tier."""
     rate = tier.bandwidth * tier.efficiency[kind] / tier.oversubscription
-    if np.any(tier.pair_loss):
+    if is_given(tier.pair_loss):
         rate = rate * (1.0 - tier.pair_loss * 2.0 / np.maximum(members, 2.0))
     return rate * link_share(tier, members)
 
@@ -125,7 +130,7 @@ def collective(system: System, kind: Collective, gathered_bytes: Any, group: Gro
         congestion = 1.0 + tier.congestion * np.log2(np.maximum(hops, 1.0))
         slowest = np.maximum(slowest, bytes_here * congestion / _rate(tier, kind, members if j == 0 else hops))
         latency = latency + _latency(tier, j == 0, hops, volume)
-        if np.any(tier.ramp_s):
+        if is_given(tier.ramp_s):
             ramp = ramp + tier.ramp_s * bytes_here / (bytes_here + _RAMP_BYTES)
         sent = sent + bytes_here
         previous = members
@@ -149,7 +154,7 @@ def all_to_all(system: System, sent_bytes: Any, group: Group) -> Traffic:
         hops = members if j == 0 else np.ceil(members / previous)
         few = np.minimum(hops, 8.0) if j == 0 else np.maximum(np.log2(np.maximum(hops, 1.0)), 0.0)
         latency = latency + np.where(hops > 1.0, tier.latency_s + tier.latency_step_s * few, 0.0)
-        if np.any(tier.ramp_s):
+        if is_given(tier.ramp_s):
             ramp = ramp + tier.ramp_s * bytes_here / (bytes_here + _RAMP_BYTES)
         previous = members
     busy = group.size > 1.0

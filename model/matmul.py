@@ -29,7 +29,8 @@ def _tile_seconds(chip: Chip, fit: MatmulCalibration, peak: str, shape: tuple[An
     rate = chip.peak_flops[peak] * fit.peak_fraction * chip.clock(peak)
     hard = fit.wave_quantisation
     # all tiles at once, on an axis before those of the layouts and of the chip's numbers
-    inner = np.broadcast(m, n, k, batch, rate, hard, fit.overhead_k, fit.tile_loss).ndim
+    numbers = (rate, hard, fit.overhead_k, fit.tile_loss)
+    inner = max(np.broadcast(m, n, k, batch).ndim, *(getattr(number, "ndim", 0) for number in numbers))
     x, y = (np.asarray(sides, float).reshape(-1, *[1] * inner) for sides in zip(*chip.tiles, strict=True))
     waves = batch * np.ceil(m / x) * np.ceil(n / y) / chip.cores
     most = np.maximum(1.0, np.floor(k / 1024.0))

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from model.collective import Group, collective, link_share, place, torus_exchange
+from model.collective import Group, collective, is_given, link_share, place, torus_exchange
 from model.dispatch import distinct_groups
 from model.system import Collective, System, Tier
 from model.work import Traffic
@@ -86,7 +86,7 @@ def _own_kernels(system: System, kind: Collective, bytes_: Any, group: Group) ->
 
 def _fitted(value: Any, otherwise: Any) -> Any:
     """A tier's own constant, or what stands for it where none is fitted (0)."""
-    return value if np.any(value) else otherwise
+    return value if is_given(value) else otherwise
 
 
 def _small_latency(tier: Tier, innermost: bool) -> Any:
