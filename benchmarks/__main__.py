@@ -10,7 +10,7 @@ from benchmarks.measurement import Measurement
 
 BENCHMARKS = (
     "start_up", "evaluation", "all_rows", "exact_search", "serving_search", "optuna_search", "scaling", "driver_load",
-    "network_cut", "headline_study",
+    "network_cut", "uncertainty", "headline_study",
 )  # fmt: skip
 # One thread, and freed memory kept by the process: a block's temporaries are then reused, not mapped afresh each time.
 ENVIRONMENT = {

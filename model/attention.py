@@ -60,7 +60,7 @@ def fused_attention(
     query_key, value = head_sizes
     fraction = fit.backward_fraction if backward else fit.forward_fraction
     if backward and query_key != value:
-        fraction *= fit.unequal_heads_backward
+        fraction = fraction * fit.unequal_heads_backward
     waves = np.ceil(queries / _QUERY_BLOCK) * batch * heads / chip.cores
     rounds = np.where(waves < 1.0, 1.0, np.ceil(waves))
     overhead = fit.overhead_keys * (_BACKWARD_OVERHEAD if backward else 1.0)

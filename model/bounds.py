@@ -57,12 +57,12 @@ def roofline_seconds(system: System, training: Training, layout: Layout) -> Arra
     layers, head, attention = forward_flops_per_token(model, training.sequence)
     fits = chip.calibration.matmul
 
-    def rate(name: str) -> float:
+    def rate(name: str) -> Any:
         return chip.peak_flops[name] * fits[name].peak_fraction * chip.clock(name)
 
     fused = chip.calibration.attention
-    fastest = max(fused.forward_fraction, fused.backward_fraction, fits["bf16"].peak_fraction)
-    fastest /= min(1.0, softmax_factor(model.query_key_head, model.value_head))
+    fastest = np.maximum(np.maximum(fused.forward_fraction, fused.backward_fraction), fits["bf16"].peak_fraction)
+    fastest = fastest / min(1.0, softmax_factor(model.query_key_head, model.value_head))
     per_token = (
         3.0 * layers / rate(peak)
         + 3.0 * head / rate("bf16")

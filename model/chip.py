@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from model.silicon import Silicon
+
 
 @dataclass(frozen=True, slots=True)
 class NumberFormat:
@@ -155,13 +157,14 @@ class Chip:
     calibration: Calibration
     tiles: tuple[tuple[int, int], ...] = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64))
     power_cap_w: float | None = None  # a study may cap the board below (or above) its rating
+    silicon: Silicon | None = None  # of the package, all its ranks together; unknown: it cannot be priced from it
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def supports(self, number_format: str) -> bool:
         """Whether the matrix engine runs this number format."""
         return FORMATS[number_format].peak in self.peak_flops
 
-    def clock(self, peak: str) -> float:
+    def clock(self, peak: str) -> Any:
         """Sustained matrix clock in a training run, as a fraction of the burst clock, at the power cap in force.
 
         The measured fraction at the board's own rating scales with the power above idle, to the chip's exponent
@@ -172,7 +175,7 @@ class Chip:
         if self.power_cap_w is None:
             return matmul.sustained_clock
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
-        return float(min(1.0, matmul.sustained_clock * max(above, 0.05) ** self.power.clock_exponent))
+        return np.minimum(1.0, matmul.sustained_clock * np.maximum(above, 0.05) ** self.power.clock_exponent)
 
     @property
     def thrift(self) -> Any:
@@ -188,9 +191,9 @@ class Chip:
         return np.minimum(1.0, np.maximum(above, 0.05) ** (1.0 - self.power.clock_exponent))
 
 
-def launching(chip: Chip, share: float) -> Chip:
+def launching(chip: Chip, share: Any) -> Chip:
     """The chip with a share of its launches: kernels of a captured graph may start before those ahead of them end."""
-    if share == 1.0:
+    if np.all(share == 1.0):
         return chip
     fit = chip.calibration
     matmul = {name: replace(one, launch_s=one.launch_s * share) for name, one in fit.matmul.items()}

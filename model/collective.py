@@ -59,7 +59,7 @@ def place(system: System, size: Any, stride: Any, block: Any = None) -> Group:
 def _rate(tier: Tier, kind: Collective, members: Any) -> Any:
     """Achieved bytes/s of one rank in a group with `members` inside this tier."""
     rate = tier.bandwidth * tier.efficiency[kind] / tier.oversubscription
-    if tier.pair_loss:
+    if np.any(tier.pair_loss):
         rate = rate * (1.0 - tier.pair_loss * 2.0 / np.maximum(members, 2.0))
     return rate * link_share(tier, members)
 
@@ -87,7 +87,7 @@ def _torus_share(tier: Tier, members: Any) -> Any:
     return np.maximum(share, 0.5 / axes)
 
 
-def torus_exchange(tier: Tier, sent_bytes: Any, members: Any, fraction: float) -> Any:
+def torus_exchange(tier: Tier, sent_bytes: Any, members: Any, fraction: Any) -> Any:
     """Seconds of an all-to-all on a torus: on each axis of n ranks, n/8 of what a rank sends crosses each link.
 
     Without a wrap, where the group does not fill the axis, n/4; `fraction` of the links' bandwidth is reached.
@@ -125,7 +125,7 @@ def collective(system: System, kind: Collective, gathered_bytes: Any, group: Gro
         congestion = 1.0 + tier.congestion * np.log2(np.maximum(hops, 1.0))
         slowest = np.maximum(slowest, bytes_here * congestion / _rate(tier, kind, members if j == 0 else hops))
         latency = latency + _latency(tier, j == 0, hops, volume)
-        if tier.ramp_s:
+        if np.any(tier.ramp_s):
             ramp = ramp + tier.ramp_s * bytes_here / (bytes_here + _RAMP_BYTES)
         sent = sent + bytes_here
         previous = members
@@ -149,7 +149,7 @@ def all_to_all(system: System, sent_bytes: Any, group: Group) -> Traffic:
         hops = members if j == 0 else np.ceil(members / previous)
         few = np.minimum(hops, 8.0) if j == 0 else np.maximum(np.log2(np.maximum(hops, 1.0)), 0.0)
         latency = latency + np.where(hops > 1.0, tier.latency_s + tier.latency_step_s * few, 0.0)
-        if tier.ramp_s:
+        if np.any(tier.ramp_s):
             ramp = ramp + tier.ramp_s * bytes_here / (bytes_here + _RAMP_BYTES)
         previous = members
     busy = group.size > 1.0

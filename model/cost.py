@@ -17,6 +17,7 @@ from model.layout import Array
 if TYPE_CHECKING:
     from model.energy import Energy
     from model.memory import Memory
+    from model.system import System
 
 
 class Parts:
@@ -118,9 +119,19 @@ class Spent:
     violations: dict[str, Array]
 
     @property
+    def system(self) -> System:
+        """The machine."""
+        return self.energy.system
+
+    @property
     def power(self) -> Array:
         """Mean watts at the building's meter during a step."""
         return np.asarray(self.energy.total / self.step_time)
+
+    @property
+    def tokens_per_joule(self) -> Array:
+        """Tokens for a joule at the building's meter."""
+        return np.asarray(self.tokens / self.energy.total)
 
     @property
     def energy_per_token(self) -> Array:
@@ -151,6 +162,7 @@ class StepCost(Spent):
     model_flops: Any  # 6 N_active + causal attention, per step (for MFU only)
     peak_flops: Any  # of all ranks, in the workload's number format
     packages: Any
+    saved_bytes: Any  # of a checkpoint, a rank's share: weights and optimizer state, each written once
     violations: dict[str, Array]  # name -> excess in physical units, positive where broken
 
     @property

@@ -27,13 +27,13 @@ def _tile_seconds(chip: Chip, fit: MatmulCalibration, peak: str, shape: tuple[An
     """Matrix-engine seconds of the best tile, at the sustained clock."""
     m, n, k = shape
     rate = chip.peak_flops[peak] * fit.peak_fraction * chip.clock(peak)
-    # all tiles at once, on an axis before those of the layouts
-    inner = np.broadcast(m, n, k, batch).ndim
+    hard = fit.wave_quantisation
+    # all tiles at once, on an axis before those of the layouts and of the chip's numbers
+    inner = np.broadcast(m, n, k, batch, rate, hard, fit.overhead_k, fit.tile_loss).ndim
     x, y = (np.asarray(sides, float).reshape(-1, *[1] * inner) for sides in zip(*chip.tiles, strict=True))
     waves = batch * np.ceil(m / x) * np.ceil(n / y) / chip.cores
     most = np.maximum(1.0, np.floor(k / 1024.0))
     split = np.minimum(np.maximum(np.floor(1.0 / np.maximum(waves, 1e-9)), 1.0), most)
-    hard = fit.wave_quantisation
     rounds = np.where(waves < 1.0, 1.0, hard * np.ceil(waves) + (1.0 - hard) * waves)
     efficiency = 1.0 - fit.tile_loss * np.log2((x * y).max() / (x * y))
     seconds = rounds * (k / split + fit.overhead_k) * (2.0 * x * y * chip.cores / (rate * efficiency))

@@ -157,7 +157,7 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
         rotary = vector(rank.chip, (9.0 if model.latent else 4.0) * shard.tokens * packed, 4 if model.latent else 2)
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
-        speed /= 1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels
+        speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
         forward = fused_attention(*parts).slower(speed)
         backward = fused_attention(*parts, backward=True).slower(speed)

@@ -33,6 +33,8 @@ from model.stages import Stage, split
 from model.system import System
 from model.workload import Training
 
+_WEIGHT_BYTES = 2.0  # of an element in a checkpoint, beside its optimizer state
+
 
 @dataclass(frozen=True, slots=True)
 class LocalCosts:
@@ -254,6 +256,7 @@ def assemble(
         model_flops=tokens * model_flops_per_token(model, training.sequence),
         peak_flops=ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan),
         packages=ranks * system.packages_per_rank,
+        saved_bytes=model.parameters * (_WEIGHT_BYTES + stack.optimizer_bytes) / ranks,
         violations=_over(system, stack, used),
     )  # fmt: skip
 

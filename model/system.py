@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from model.chip import Chip
-from model.money import Prices
+from model.prices import Prices
 from model.reliability import Operation
 
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point"]
@@ -59,7 +59,7 @@ class Host:
     achieved_fraction: float  # of both bandwidths
 
 
-Group = Literal["host", "switch", "optics", "cable", "nic", "board", "storage", "rack"]
+Group = Literal["chip", "host", "switch", "optics", "cable", "nic", "board", "storage", "rack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Part:
     watts: float
     per_packages: float
     outside: bool = False  # of the unit that is bought: its share of the network and of storage of the hall
-    price_usd: float = 0.0  # of a piece
+    price_usd: float = 0.0  # of a piece; a piece of group "chip" is a package and costs what one does
     failure_rate: float = 0.0  # of a piece, per second: failures that stop a job
 
 
@@ -107,6 +107,8 @@ class System:
     racks: Racks | None = None  # unknown: no floor is counted
     prices: Prices | None = None  # unknown: nothing is priced
     operation: Operation | None = None  # unknown: nothing fails
+    fault_domain_packages: int = 0  # that one failure takes out until it is repaired; 0: those of a unit
+    spare_packages: int = 0  # idle in every unit, which stand in for its failed ones
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -118,7 +120,8 @@ class System:
 def partly_used(system: System, tier: str, ranks: int) -> System:
     """The machine with only `ranks` of a tier's ranks at work, so that groups fit: 64 of a rack of 72, say.
 
-    The equipment of a unit serves fewer packages, and the chips left over draw their idle power.
+    The equipment of a unit serves fewer packages. The chips left over draw their idle power, and stand in for those of
+    the unit that fail.
 
     Raises ValueError where the tier is not a switch of that many ranks, or a unit would be left with a part of a
     package.
@@ -134,10 +137,11 @@ def partly_used(system: System, tier: str, ranks: int) -> System:
             f"{ranks} of {whole.ranks} ranks are no whole number of a unit's {system.unit_packages} packages"
         )
     idle_w = system.chip.power.idle_w * system.chip.ranks_per_package
-    spare = Part("spare chips, idle", "board", system.unit_packages - used, idle_w, used)
+    spare = Part("spare chips, idle", "chip", system.unit_packages - used, idle_w, used)
     return replace(
         system,
         tiers=tuple(replace(one, ranks=ranks) if one.name == tier else one for one in system.tiers),
         parts=(*(replace(part, per_packages=part.per_packages * share) for part in system.parts), spare),
         unit_packages=used,
+        spare_packages=system.spare_packages + system.unit_packages - used,
     )

@@ -27,8 +27,11 @@ _BASES: dict[str, dict[str, float]] = {
     "J/byte": {"J/B": 1.0, "J/byte": 1.0, "J/bit": 8.0},
     "Hz": {"Hz": 1.0},
     "USD": {"USD": 1.0, "$": 1.0},
-    # a watt-month of a building's capacity is a number of joules too
-    "USD/J": {"USD/J": 1.0, "USD/kWh": 1.0 / 3.6e6, "USD/MWh": 1.0 / 3.6e9, "USD/kW/month": 12.0 / (1e3 * 31557600.0)},
+    "USD/J": {"USD/J": 1.0, "USD/kWh": 1.0 / 3.6e6, "USD/MWh": 1.0 / 3.6e9},
+    "USD/W/s": {"USD/W/s": 1.0, "USD/kW/month": 12.0 / (1e3 * 31557600.0)},  # of a building's capacity
+    "USD/byte": {"USD/B": 1.0, "USD/GB": 1e-9, "USD/GiB": 2.0**-30},
+    "USD/s": {"USD/s": 1.0, "USD/h": 1.0 / 3600.0},
+    "1/m2": {"/m2": 1.0, "/cm2": 1e4},
     "1/s": {"/s": 1.0, "/h": 1.0 / 3600.0, "/day": 1.0 / 86400.0, "/year": 1.0 / 31557600.0, "FIT": 1e-9 / 3600.0},
     "m2": {"m2": 1.0, "mm2": 1e-6, "cm2": 1e-4},
     "token": {"token": 1.0, "tokens": 1.0},
@@ -62,6 +65,10 @@ JOULES_PER_BYTE = Dimension("J/byte", "40 pJ/B")
 HERTZ = Dimension("Hz", "1.8 GHz")
 DOLLARS = Dimension("USD", "20 kUSD")
 DOLLARS_PER_JOULE = Dimension("USD/J", "0.06 USD/kWh")
+DOLLARS_PER_WATT_SECOND = Dimension("USD/W/s", "60 USD/kW/month")
+DOLLARS_PER_BYTE = Dimension("USD/byte", "10 USD/GB")
+DOLLARS_PER_SECOND = Dimension("USD/s", "2 USD/h")
+DENSITY = Dimension("1/m2", "0.1 /cm2")
 RATE = Dimension("1/s", "0.05 /year")
 AREA = Dimension("m2", "665 mm2")
 TOKENS = Dimension("token", "4096 token")
@@ -72,7 +79,8 @@ NUMBER = Dimension("", "0.82")
 
 _ALL = (
     BYTES, BANDWIDTH, FLOPS, SECONDS, WATTS, JOULES, JOULES_PER_FLOP, JOULES_PER_BYTE, HERTZ, DOLLARS,
-    DOLLARS_PER_JOULE, RATE, AREA, TOKENS, TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
+    DOLLARS_PER_JOULE, DOLLARS_PER_WATT_SECOND, DOLLARS_PER_BYTE, DOLLARS_PER_SECOND, DENSITY, RATE, AREA, TOKENS,
+    TOKENS_PER_SECOND, TOKENS_PER_JOULE, REQUESTS_PER_SECOND, NUMBER,
 )  # fmt: skip
 DIMENSIONS = {d.unit: d for d in _ALL}
 
@@ -126,6 +134,11 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 _WRITTEN = {"byte": "B", "byte/s": "B/s", "J/byte": "J/B", "m2": "m2"}
 
 
+# units that people write, where a prefix of the base unit would not do
+_SHOWN = {"USD/J": "USD/kWh", "USD/W/s": "USD/kW/month", "USD/byte": "USD/GiB", "USD/s": "USD/h", "1/m2": "/cm2",
+          "1/s": "/year"}  # fmt: skip
+
+
 def show(value: float, unit: str, digits: int = 3) -> str:
     """Write an SI value with a decimal prefix, as in show(3.2e12, "byte/s") == "3.2 TB/s"."""
     written = _WRITTEN.get(unit, unit)
@@ -135,9 +148,9 @@ def show(value: float, unit: str, digits: int = 3) -> str:
         return f"{value:g} {written}"
     if unit == "m2":
         return f"{value * 1e6:.{digits}g} mm2" if abs(value) < 0.01 else f"{value:.{digits}g} m2"
-    if unit == "USD/J":
-        return f"{value * 3.6e6:.{digits}g} USD/kWh"
-    if unit == "1/s":
-        return f"{value * 31557600.0:.{digits}g} /year"
+    if unit in _SHOWN:
+        return f"{value / _BASES[unit][_SHOWN[unit]]:.{digits}g} {_SHOWN[unit]}"
+    if unit == "s" and abs(value) >= _BASES["s"]["year"]:
+        return f"{value / _BASES['s']['year']:.{digits}g} years"
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
     return f"{value / scale:.{max(digits, len(str(int(abs(value / scale)))))}g} {prefix}{written}"

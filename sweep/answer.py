@@ -64,6 +64,7 @@ def answer(study: Study, cases: Sequence[Case], outcomes: Mapping[int, Mapping[s
     by_number = {case.index: case for case in cases}
     for row in rows:
         key = _key(by_number[row["case"]])
+        add_totals(row)
         _add_band(study, row, ends.get(key, {}))
         _add_gap(study, row, sampled.get(key))
     if study.phase == "training":
@@ -145,6 +146,18 @@ def _add_band(study: Study, row: Row, ends: Mapping[str, Row]) -> None:
         if corner in ends:
             row[f"tokens_per_s_{corner}"] = ends[corner].get("tokens_per_s")
             row[f"{study.search.objective}_{corner}"] = ends[corner].get(study.search.objective)
+
+
+def add_totals(row: Row) -> None:
+    """Days, energy and money of the whole training, where the study says how many tokens it has."""
+    tokens = row.get("training_tokens")
+    if not tokens:
+        return
+    seconds = tokens / row["useful_tokens_per_s"]
+    cost = row["usd_per_million_tokens"]
+    row["training_days"] = seconds / 86400.0
+    row["training_mwh"] = row["power_w"] * seconds / 3.6e9
+    row["training_usd"] = None if cost is None else cost * tokens / 1e6
 
 
 def _add_gap(study: Study, row: Row, outcome: Mapping[str, Any] | None) -> None:

@@ -6,7 +6,7 @@
 
 One set of constants per chip or machine, by least squares on the logarithm of the error with a robust loss: a row that
 is off counts linearly. The rows stand in calibration_data/operators.jsonl.gz with their sources. Constants that
-training uses as well are not touched. Needs scipy.
+training uses as well are not touched.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def machine(chip: str, values: Values) -> System:
 
 def fitted(fit: Fit, known: Values) -> dict[Constant, float]:
     """Constants of a fit, those before it known."""
-    from scipy.optimize import least_squares  # an extra, not needed to use the product
+    from scipy.optimize import least_squares
 
     residuals = _residuals(fit, known)
     low, high = np.log([(one.low, one.high) for one in fit.constants]).T

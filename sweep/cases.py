@@ -11,7 +11,7 @@ from model.layout import OVERLAPS
 from model.stack import Stack
 from model.system import System
 from model.workload import Training
-from sweep import catalogue
+from sweep import catalogue, provenance
 from sweep.axes import Problem
 from sweep.designs import Design, changes_text, is_scenario, machine, software
 from sweep.space import Space, layout_space
@@ -144,7 +144,7 @@ def cases(study: Study) -> tuple[list[Case], tuple[str, ...]]:
 def identity(case: Case) -> dict[str, str | int | float | bool]:
     """The columns that all rows of a case share."""
     system = machine(case.design, case.corner)
-    kinds = list(catalogue.source_kinds(case.design.system, case.design.extra).values())
+    kinds = list(provenance.source_kinds(case.design.system, case.design.extra).values())
     guessed = sum(kind in ("estimated", "rumour") for kind in kinds)
     return {
         "case": case.index,
@@ -158,6 +158,8 @@ def identity(case: Case) -> dict[str, str | int | float | bool]:
         "estimated_share": guessed / len(kinds) if kinds else 0.0,
         "method": case.method,
         "trial": case.trial,
+        "prices": case.design.prices,
+        "operation": case.design.operation,
         **case.work.columns(),
         "chips_asked": case.chips_asked,
         "chips": case.chips,

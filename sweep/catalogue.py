@@ -1,35 +1,43 @@
-"""The catalogue: chips, calibrations, systems, fabrics, models, stacks and engines, each number with its source.
+"""The catalogue: chips, systems, models, software and prices, each number with its source.
 
 One TOML file an entry, in sweep/catalogue_data/<kind>/<name>.toml. A folder of one's own with the same layout
 adds entries and replaces entries by name: pass it as `extra`. Peaks stand in the chips, what is reached of them
 in the calibrations.
 
 A corner moves every number of one sort to one end of its range: "low" and "high" the performance numbers (peaks,
-bandwidths, capacities, efficiencies) to the worst and the best, "power_low" and "power_high" the power numbers to
-the least and the most. All other numbers stay nominal.
+bandwidths, capacities, efficiencies, and how a cluster is run) to the worst and the best, "power_low" and "power_high"
+the power numbers to the least and the most. All other numbers stay nominal.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from model import chip as chips
 from model import system as systems
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
+from model.prices import Prices
+from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem
 
-Kind = Literal["chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines"]
+Kind = Literal[
+    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
+    "memories",
+]  # fmt: skip
 Corner = Literal["nominal", "low", "high", "power_low", "power_high"]
 
-KINDS: tuple[Kind, ...] = ("chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines")
+KINDS: tuple[Kind, ...] = (
+    "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
+    "memories",
+)  # fmt: skip
 CORNERS: tuple[Corner, ...] = ("nominal", "low", "high", "power_low", "power_high")
 SOURCE_KINDS = ("datasheet", "measured", "derived", "estimated", "rumour")
 DATA = Path(__file__).parent / "catalogue_data"
@@ -117,15 +125,39 @@ class Entry:
         """Full name."""
         return str(self.facts["title"])
 
-    def value(self, path: str, corner: Corner = "nominal") -> Any:
-        """A quantity at a corner."""
-        return self.quantities[path].at(corner)
+    def value(self, path: str, corner: At = "nominal") -> Any:
+        """A quantity at a corner, or as it is read."""
+        return self.quantities[path].at(corner) if isinstance(corner, str) else corner(self, path)
 
-    def under(self, path: str, corner: Corner = "nominal") -> dict[str, Any]:
+    def under(self, path: str, corner: At = "nominal") -> dict[str, Any]:
         """The quantities directly under a path, by their last name."""
         start = f"{path}." if path else ""
-        inside = {key.removeprefix(start): one for key, one in self.quantities.items() if key.startswith(start)}
-        return {key: one.at(corner) for key, one in inside.items() if "." not in key}
+        inside = [key for key in self.quantities if key.startswith(start) and "." not in key.removeprefix(start)]
+        return {key.removeprefix(start): self.value(key, corner) for key in inside}
+
+
+class Reading(Protocol):
+    """What the numbers of a machine are taken for, where it is not a corner: drawn from their ranges, say."""
+
+    def __call__(self, found: Entry, path: str) -> Any:
+        """The value of the quantity at a path: a number, or an array."""
+
+
+At = Corner | Reading
+_Given = ParamSpec("_Given")
+_Record = TypeVar("_Record")
+
+
+def _kept(build: Callable[_Given, _Record]) -> Callable[_Given, _Record]:
+    """Build a record of a corner once. One of a reading is not kept: it may hold thousands of points."""
+    kept = cache(build)
+
+    @wraps(build)
+    def one(*given: _Given.args, **named: _Given.kwargs) -> _Record:
+        read = any(callable(argument) for argument in (*given, *named.values()))
+        return build(*given, **named) if read else kept(*given, **named)  # type: ignore[arg-type]
+
+    return one
 
 
 def _folders(kind: str, extra: Path | None) -> Iterator[Path]:
@@ -160,6 +192,11 @@ def names(kind: Kind, extra: Path | None = None) -> list[str]:
     return sorted(_files(kind, extra))
 
 
+def _one(kind: Kind) -> str:
+    words = {"prices": "price basis", "processes": "process", "memories": "memory"}
+    return words.get(kind, kind.removesuffix("s"))
+
+
 @cache
 def entry(kind: Kind, name: str, extra: Path | None = None) -> Entry:
     """Read one entry.
@@ -180,7 +217,7 @@ def entry(kind: Kind, name: str, extra: Path | None = None) -> Entry:
     """
     files = _files(kind, extra)
     if name not in files:
-        raise problem("catalogue", kind, f"no {kind.removesuffix('s')} of this name", name, nearest(name, files))
+        raise problem("catalogue", kind, f"no {_one(kind)} of this name", name, nearest(name, files))
     file = files[name]
     shown = f"{kind}/{file.name}" if file.is_relative_to(DATA) else str(file)
     text = file.read_text(encoding="utf-8")
@@ -198,7 +235,7 @@ def _wrong(found: Entry, key: str, rule: str, value: object = None, remedy: str 
     return InputError([Problem(f"{found.kind}/{found.file.name}", key, rule, value, remedy)])
 
 
-def _referred(found: Entry, key: str, kind: Kind, extra: Path | None) -> Entry:
+def referred(found: Entry, key: str, kind: Kind, extra: Path | None) -> Entry:
     """The entry that another entry names."""
     name = found.facts[key]
     known = _files(kind, extra)
@@ -208,7 +245,7 @@ def _referred(found: Entry, key: str, kind: Kind, extra: Path | None) -> Entry:
 
 
 # -------------------------------------------------------------------------------------------------- records
-def _calibration(found: Entry, peaks: Mapping[str, float], corner: Corner, by: Entry) -> chips.Calibration:
+def _calibration(found: Entry, peaks: Mapping[str, float], corner: At, by: Entry) -> chips.Calibration:
     matmul = {peak: found.under(f"matmul.{peak}", corner) for peak in peaks}
     lacking = [peak for peak, constants in matmul.items() if not constants]
     if lacking:
@@ -227,15 +264,17 @@ def _notes(found: Entry) -> dict[str, str]:
     return {key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts}
 
 
-@cache
-def chip(name: str, corner: Corner = "nominal", extra: Path | None = None) -> chips.Chip:
+@_kept
+def chip(name: str, corner: At = "nominal", extra: Path | None = None) -> chips.Chip:
     """One rank of a chip: the package of the file, divided by its ranks."""
     found = entry("chips", name, extra)
-    calibration = _referred(found, "calibration", "calibrations", extra)
+    calibration = referred(found, "calibration", "calibrations", extra)
     ranks = found.value("ranks_per_package")
     power = found.under("power", corner)
     peaks = {peak: flops / ranks for peak, flops in found.under("peak_flops", corner).items()}
     tiles = {"tiles": found.value("tiles")} if "tiles" in found.quantities else {}
+    from sweep.price_basis import silicon_of  # which asks this module for entries
+
     return chips.Chip(
         name=name,
         peak_flops=peaks,
@@ -248,17 +287,18 @@ def chip(name: str, corner: Corner = "nominal", extra: Path | None = None) -> ch
             joule_per_flop=found.under("power.joule_per_flop", corner),
         ),
         calibration=_calibration(calibration, peaks, corner, found),
+        silicon=silicon_of(found, extra),
         notes=_notes(found),
         **tiles,
     )
 
 
-def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> systems.Tier:
+def _tier(found: Entry, name: str, corner: At, extra: Path | None) -> systems.Tier:
     """A tier: what its fabric says, replaced by what the system says."""
     at = f"tiers.{name}"
     given: list[tuple[Entry, str]] = [(found, at)]
     if f"{at}.fabric" in found.facts:
-        given.insert(0, (_referred(found, f"{at}.fabric", "fabrics", extra), ""))
+        given.insert(0, (referred(found, f"{at}.fabric", "fabrics", extra), ""))
     values: dict[str, Any] = {"name": name, "efficiency": {}}
     for source, path in given:
         start = f"{path}." if path else ""
@@ -273,13 +313,13 @@ def _tier(found: Entry, name: str, corner: Corner, extra: Path | None) -> system
     return systems.Tier(**values)
 
 
-def _part(found: Entry, name: str, corner: Corner) -> systems.Part:
+def _part(found: Entry, name: str, corner: At) -> systems.Part:
     values = found.under(f"parts.{name}", corner)
     plain = {key: found.facts[at] for key in ("group", "outside") if (at := f"parts.{name}.{key}") in found.facts}
     return systems.Part(name=name, **plain, **values)
 
 
-def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
+def _host(found: Entry, corner: At, ranks: int) -> systems.Host | None:
     """A rank's share of its host; the catalogue gives a package's."""
     values = found.under("host", corner)
     if not values:
@@ -288,25 +328,49 @@ def _host(found: Entry, corner: Corner, ranks: int) -> systems.Host | None:
     return systems.Host(**{name: value / ranks for name, value in values.items()}, achieved_fraction=fraction)
 
 
-@cache
+@_kept
+def _operation(name: str, corner: At, extra: Path | None) -> Operation:
+    return Operation(name=name, **entry("operations", name, extra).under("", corner))
+
+
+def operation(name: str, corner: At = "nominal", extra: Path | None = None) -> Operation:
+    """How a cluster is run: what fails, what a failure costs, what stands by."""
+    return _operation(name, corner, extra)
+
+
+@_kept
 def system(
-    name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
+    name: str,
+    corner: At = "nominal",
+    extra: Path | None = None,
+    chip_name: str | None = None,
+    prices: str | None = None,
+    operation: str | None = None,
 ) -> systems.System:
-    """A machine with its chip, tiers and power parts.
+    """A machine with its chip, tiers and parts.
 
     Parameters
     ----------
     name
         Name of the system, as in "cloudmatrix-384".
     corner
-        End of the ranges to take.
+        End of the ranges to take, or what reads each number.
     extra
         Folder of further entries.
     chip_name
         Another chip that the system is sold with, from its `other_chips`.
+    prices
+        Name of a price basis; None: nothing is priced.
+    operation
+        How it is run, as in "llama3-2024"; without one nothing fails.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, and where the basis lacks a price of this machine.
     """
     found = entry("systems", name, extra)
-    own = _referred(found, "chip", "chips", extra).name
+    own = referred(found, "chip", "chips", extra).name
     sold_with = (own, *found.facts.get("other_chips", ()))
     if chip_name is not None and chip_name not in sold_with:
         raise _wrong(
@@ -316,7 +380,7 @@ def system(
             chip_name,
             nearest(chip_name, sold_with),
         )
-    return systems.System(
+    built = systems.System(
         name=name,
         chip=chip(chip_name or own, corner, extra),
         tiers=tuple(_tier(found, tier, corner, extra) for tier in found.facts["tiers"]),
@@ -325,8 +389,25 @@ def system(
         unit_packages=found.value("unit_packages"),
         host=_host(found, corner, chip(chip_name or own, corner, extra).ranks_per_package),
         racks=systems.Racks(**racks) if (racks := found.under("racks", corner)) else None,
-        notes={key: found.facts[key] for key in ("title", "status", "topology", "note") if key in found.facts},
+        operation=None if operation is None else _operation(operation, corner, extra),
+        fault_domain_packages=found.under("").get("fault_domain_packages", 0),
+        notes=_notes(found),
     )
+    if prices is None:
+        return built
+    from sweep.price_basis import resolved  # which asks this module for entries
+
+    basis = entry("prices", prices, extra)
+    return replace(built, prices=resolved(basis, built, found, entry("chips", chip_name or own, extra)))
+
+
+def prices(
+    name: str, system_name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
+) -> Prices:
+    """A price basis as it holds for one machine. Raises InputError as `system`."""
+    found = system(system_name, corner, extra, chip_name, name).prices
+    assert found is not None
+    return found
 
 
 @cache
@@ -334,7 +415,7 @@ def architecture(name: str, extra: Path | None = None) -> Architecture:
     """Shapes of a model."""
     found = entry("models", name, extra)
     while "alias_of" in found.facts:
-        found = _referred(found, "alias_of", "models", extra)
+        found = referred(found, "alias_of", "models", extra)
     if not found.under("architecture"):
         raise _wrong(found, "architecture", "missing", None, "give the shapes, or alias_of = 'another model'")
     parts = {"latent": LatentAttention, "experts": Experts, "sparse": SparseAttention, "low_rank": LowRankProjections}
@@ -363,56 +444,18 @@ def engine(name: str, extra: Path | None = None) -> ServingStack:
 # ------------------------------------------------------------------------------------------- about a system
 def default_engine(system_name: str, extra: Path | None = None) -> str:
     """Name of the engine that serves on a system where none is named."""
-    return _referred(entry("systems", system_name, extra), "default_engine", "engines", extra).name
+    return referred(entry("systems", system_name, extra), "default_engine", "engines", extra).name
 
 
 def default_stack(system_name: str, extra: Path | None = None) -> str:
     """Name of the stack that a study takes for a system when it names none."""
-    return _referred(entry("systems", system_name, extra), "default_stack", "stacks", extra).name
+    return referred(entry("systems", system_name, extra), "default_stack", "stacks", extra).name
 
 
 def is_scenario(system_name: str, extra: Path | None = None) -> bool:
     """Whether a system, or its chip, exists in rumour or on a roadmap only."""
     found = entry("systems", system_name, extra)
-    return bool(found.facts.get("scenario") or _referred(found, "chip", "chips", extra).facts.get("scenario"))
-
-
-def _entries_of(system_name: str, extra: Path | None) -> dict[str, Entry]:
-    """The entries that a system is made of, by what they are to it."""
-    found = entry("systems", system_name, extra)
-    own_chip = _referred(found, "chip", "chips", extra)
-    parts = {
-        "system": found,
-        "chip": own_chip,
-        "calibration": _referred(own_chip, "calibration", "calibrations", extra),
-    }
-    for key in found.facts:
-        if key.startswith("tiers.") and key.endswith(".fabric"):
-            fabric = _referred(found, key, "fabrics", extra)
-            parts[f"fabric {fabric.name}"] = fabric
-    return parts
-
-
-def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
-    """Kind of source of every number behind a system, by path, as in "chip.hbm_bandwidth"."""
-    parts = _entries_of(system_name, extra)
-    return {f"{part}.{path}": one.kind for part, at in parts.items() for path, one in at.quantities.items()}
-
-
-def entries_used(
-    system_name: str, model_name: str, software: str, extra: Path | None = None, kind: Kind = "stacks"
-) -> dict[str, str]:
-    """Text of every file that a result rests on, by "kind/name.toml", to be kept with the result.
-
-    The software is a stack or an engine, as `kind` says.
-    """
-    used = [*_entries_of(system_name, extra).values(), entry(kind, software, extra)]
-    shapes = entry("models", model_name, extra)
-    used.append(shapes)
-    while "alias_of" in shapes.facts:
-        shapes = _referred(shapes, "alias_of", "models", extra)
-        used.append(shapes)
-    return {f"{one.kind}/{one.name}.toml": one.text for one in used}
+    return bool(found.facts.get("scenario") or referred(found, "chip", "chips", extra).facts.get("scenario"))
 
 
 def _of_framework(kind: Kind, framework: str, year: int | None, extra: Path | None) -> list[str]:

@@ -39,6 +39,7 @@ from model.chip import (
 )
 from model.layout import RECOMPUTE_MODULES
 from model.power import Boundary
+from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
@@ -75,9 +76,11 @@ LOWER_IS_BETTER = frozenset(
         *("latency_s", "latency_step_s", "ramp_s", "pair_loss", "oversubscription", "congestion"),
         *("board_w", "idle_w", "joule_per_flop", "joule_per_hbm_byte", "joule_per_link_byte"),
         *("clock_exponent", "watts", "cooling_fraction", "pue"),
+        *("chip_failure_rate", "software_failure_rate", "part_failure_factor", "removed_share"),
+        *("repair_s", "detection_s", "reschedule_s", "warm_up_s", "jitter", "slow_share", "slow_loss"),
     }
 )
-NEUTRAL = frozenset({"count", "per_packages", "shape"})
+NEUTRAL = frozenset({"count", "per_packages", "shape", "interval_s", "spare_share", "reference_ranks"})
 CHOICES: Mapping[str, tuple[str, ...]] = {"selective_recompute": RECOMPUTE_MODULES}
 
 
@@ -172,8 +175,12 @@ def dimension_of(name: str) -> units.Dimension:
         return units.JOULES_PER_FLOP
     if name.startswith("joule_per_"):
         return units.JOULES_PER_BYTE
-    if name.endswith("_usd_per_j"):
-        return units.DOLLARS_PER_JOULE
+    prices = {"_usd_per_j": units.DOLLARS_PER_JOULE, "_usd_per_w_s": units.DOLLARS_PER_WATT_SECOND,
+              "_usd_per_byte": units.DOLLARS_PER_BYTE, "_usd_per_s": units.DOLLARS_PER_SECOND,
+              "_per_m2": units.DENSITY}  # fmt: skip
+    for end, dimension in prices.items():
+        if name.endswith(end):
+            return dimension
     for mark, dimension in (("_usd", units.DOLLARS), ("bandwidth", units.BANDWIDTH), ("bytes", units.BYTES)):
         if mark in name:
             return dimension
@@ -245,12 +252,14 @@ def each_with(item: Any) -> Any:
     return Annotated[GenericAlias(list, (item,)), Field(min_length=1)]
 
 
-# ------------------------------------------------------------------------------------------- the seven kinds
+# ------------------------------------------------------------------------------------------- the kinds
 TITLE = {"title": need(str)}
 STATUS = {"status": may(str), "scenario": may(bool), "note": may(str)}
 
 
 def _chip() -> Any:
+    from sweep.money_schema import silicon
+
     power = record(ChipPower, "power", without=("joule_per_flop",))
     power["joule_per_flop"] = need(each_of(PEAKS, "joule_per_flop", "power"))
     return table("chip", {
@@ -270,6 +279,7 @@ def _chip() -> Any:
         })),
         "cost": may(table("cost", {"price_usd": may(under("price_usd", sense=0)),
                                    "hour_usd": may(under("hour_usd", sense=0))})),
+        "silicon": may(silicon()),
     })  # fmt: skip
 
 
@@ -313,6 +323,7 @@ def _system() -> Any:
         "topology": may(str),
         "year": need(under("year", _whole, sense=0)),
         "unit_packages": need(under("unit_packages", _whole, sense=0)),
+        "fault_domain_packages": may(under("fault_domain_packages", _whole, sense=0)),
         "tiers": need(each_with(_tier(name=need(str), fabric=may(str)))),
         "parts": need(each_with(table("part", part))),
         "facility": need(table("facility", record(Facility, "power"))),
@@ -359,11 +370,20 @@ def _engine() -> Any:
     })  # fmt: skip
 
 
+def _operation() -> Any:
+    return table("operation", {
+        **TITLE, "why": need(str), "note": may(str), **record(Operation, "performance", without=("name",)),
+    })  # fmt: skip
+
+
 @cache
 def schema(kind: str) -> Any:
     """The pydantic model of a file of this kind."""
+    from sweep.money_schema import basis, memory, process
+
     return {"chips": _chip, "calibrations": _calibration, "fabrics": _fabric, "systems": _system,
-            "models": _architecture, "stacks": _stack, "engines": _engine}[kind]()  # fmt: skip
+            "models": _architecture, "stacks": _stack, "engines": _engine, "operations": _operation,
+            "prices": basis, "processes": process, "memories": memory}[kind]()  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ reading, and what to say

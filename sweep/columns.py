@@ -27,6 +27,15 @@ from model.layout import (
     mask_text,
     recompute_names,
 )
+from model.outcome import (
+    capital_usd,
+    goodput,
+    mean_time_between_failures,
+    usd_per_chip_hour,
+    usd_per_million_tokens,
+    useful_tokens_per_second,
+)
+from model.power import peak_power
 from model.serving.memory import ServingMemory
 from model.serving.passes import PassTime
 from sweep.work import TARGETS, Phase
@@ -69,6 +78,13 @@ QUANTITIES: dict[str, Quantity] = {
             lambda c: c.model_flops_utilisation,
         ),
         Quantity("power_w", units.WATTS, "mean power at the building's meter", "less", lambda c: c.power),
+        Quantity(
+            "power_peak_w",
+            units.WATTS,
+            "power at the building's meter in the hottest phase of a step",
+            "less",
+            peak_power,
+        ),
         Quantity("energy_per_token_j", units.JOULES, "energy of a token", "less", lambda c: c.energy_per_token),
         Quantity(
             "hbm_used_bytes",
@@ -80,6 +96,38 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("tokens_per_s_per_user", _RATE, "output tokens that one request sees", "more", lambda c: c.per_user),
         Quantity(
             "tokens_per_s_per_watt", units.TOKENS_PER_JOULE, "tokens for a joule", "more", lambda c: c.tokens_per_joule
+        ),
+        Quantity(
+            "goodput",
+            units.NUMBER,
+            "share of the time that does useful work: failures, checkpoints, restarts and stragglers taken off",
+            "more",
+            goodput,
+        ),
+        Quantity(
+            "useful_tokens_per_s",
+            _RATE,
+            "tokens of the whole cluster over weeks, failures taken off",
+            "more",
+            useful_tokens_per_second,
+        ),
+        Quantity(
+            "mtbf_s", units.SECONDS, "mean time between failures that stop the job", "more", mean_time_between_failures
+        ),
+        Quantity("capital_usd", units.DOLLARS, "price of the machine", "less", capital_usd),
+        Quantity(
+            "usd_per_chip_hour",
+            units.DOLLARS,
+            "cost of a chip package for an hour, power and building included",
+            "less",
+            usd_per_chip_hour,
+        ),
+        Quantity(
+            "usd_per_million_tokens",
+            units.DOLLARS,
+            "cost of a million tokens that count",
+            "less",
+            usd_per_million_tokens,
         ),
         Quantity(
             "requests_per_s",
@@ -174,8 +222,11 @@ IDENTITY_MEANINGS = {
     "trial": "trial of the outer search, -1 without one",
     "model": "model in the catalogue",
     "number_format": "number format of the matmuls",
+    "prices": "price basis of the catalogue",
+    "operation": "how the cluster is run: failures, checkpoints, repair; an entry of the catalogue",
     "sequence": "tokens of a sequence",
     "expert_imbalance": "rows of the busiest expert rank over the mean",
+    "training_tokens": "tokens of the whole training; 0: not said",
     "chips_asked": "size that the study asks for, before rounding to whole units of the machine",
     "chips": "chip packages",
     "ranks": "ranks: one per chip die that runs a process",
@@ -200,7 +251,9 @@ SERVING_IDENTITY_MEANINGS = {
 def plain(name: str, value: Any) -> Any:
     """One value of a column as the data set has it, in Python's own types: the text of a code, or the number."""
     number = value.item() if isinstance(value, np.generic) else value
-    return CODED[name][number] if name in CODED else number
+    if name in CODED:
+        return CODED[name][number]
+    return None if isinstance(number, float) and number != number else number  # what is not known, a price say
 
 
 def _part_columns(cost: StepCost) -> dict[str, Any]:
@@ -301,16 +354,32 @@ class ColumnSet:
         return (*self.identity, *self.layout, *self.quantities, "bound_by", *self.parts, "feasible", *self.limits)
 
 
+_MONEY = ("capital_usd", "usd_per_chip_hour", "usd_per_million_tokens")
+_OF_TRAINING = ("sequence", "expert_imbalance", "training_tokens")
 TRAINING = ColumnSet(
     tuple(IDENTITY_MEANINGS),
     tuple(SHORT.values()),
-    ("step_time_s", "tokens_per_s", "tokens_per_s_per_chip", "mfu", "power_w", "energy_per_token_j", "hbm_used_bytes"),
+    (
+        "step_time_s",
+        "tokens_per_s",
+        "tokens_per_s_per_chip",
+        "tokens_per_s_per_watt",
+        "mfu",
+        "power_w",
+        "power_peak_w",
+        "energy_per_token_j",
+        "hbm_used_bytes",
+        "mtbf_s",
+        "goodput",
+        "useful_tokens_per_s",
+        *_MONEY,
+    ),
     _parts(("time", "s", TimeParts), ("memory", "bytes", MemoryParts), ("energy", "j", EnergyParts)),
 )
-_SERVED_IDENTITY = tuple(name for name in IDENTITY_MEANINGS if name not in ("sequence", "expert_imbalance"))
+_SERVED_IDENTITY = tuple(name for name in IDENTITY_MEANINGS if name not in _OF_TRAINING)
 _RATES = (
     "tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_watt", "requests_per_s", "power_w",
-    "energy_per_token_j", "hbm_used_bytes", "chips_used",
+    "energy_per_token_j", "hbm_used_bytes", "chips_used", *_MONEY,
 )  # fmt: skip
 _FIRST, _EACH = ("ttft_s", "ttft_p99_s"), ("tpot_s", "tpot_p99_s", "tokens_per_s_per_user")
 

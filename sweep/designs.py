@@ -18,6 +18,8 @@ from sweep import catalogue
 from sweep.axes import InstanceAxes
 from sweep.errors import nearest
 
+# Where a study names none: everybody's list prices, and a cluster that is run with care.
+DEFAULT_PRICES, DEFAULT_OPERATION = "list", "careful-2026"
 _IN_USE = "tiers.*.ranks_in_use"
 # Written for a package, as a chip is bought; a rank gets its share.
 _OF_A_PACKAGE = (
@@ -60,6 +62,8 @@ class Design:
     changes: tuple[tuple[str, float], ...] = ()
     extra: Path | None = None  # folder of further catalogue entries
     served: HowServed = HowServed()
+    prices: str = DEFAULT_PRICES
+    operation: str = DEFAULT_OPERATION
 
 
 def dimension_of(path: str) -> units.Dimension:
@@ -121,6 +125,22 @@ def changed(system: System, path: str, value: float) -> System:
     return result
 
 
+def number_at(system: System, path: str) -> float | None:
+    """The number at a dotted path of a machine, of a package where it is the chip's; None where none is set."""
+    if path == "chip.power_cap_w" and system.chip.power_cap_w is None:
+        path = "chip.power.board_w"  # the cap in force
+    at: Any = system
+    for step in path.split("."):
+        if isinstance(at, tuple):
+            at = next((item for item in at if item.name == step), None)
+        else:
+            at = at.get(step) if isinstance(at, Mapping) else getattr(at, step, None)
+    if at is None:
+        return None
+    of_package = any(fnmatch(path, pattern) for pattern in _OF_A_PACKAGE)
+    return float(at * system.chip.ranks_per_package if of_package else at)
+
+
 def _changed(record: Any, path: list[str], value: float) -> Any:
     name, rest = path[0], path[1:]
     if record is None:
@@ -146,18 +166,31 @@ def changes_text(design: Design) -> str:
     return ";".join(f"{path}={value!r}" for path, value in (*design.changes, *cap))
 
 
+def changes_of(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """What a study changes about the machine of a row, in SI units."""
+    pairs = [text.rpartition("=") for text in str(row["changes"]).split(";") if text]
+    return [(path, float(value)) for path, _, value in pairs]
+
+
 def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
     """The machine that a row of a data set was computed for: its corner, and what the study changed."""
-    pairs = [text.rpartition("=") for text in str(row["changes"]).split(";") if text]
-    changes = tuple((path, float(value)) for path, _, value in pairs)
-    design = Design(str(row["design"]), str(row["system"]), str(row["stack"]), (), None, None, changes, extra)
+    changes = tuple(changes_of(row))
+    names = (str(row["design"]), str(row["system"]), str(row["stack"]))
+    design = Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
     return machine(design, row["corner"])
 
 
 @lru_cache(maxsize=256)
 def machine(design: Design, corner: catalogue.Corner = "nominal") -> System:
     """The machine of a design at a corner of its numbers' ranges."""
-    system = catalogue.system(design.system, corner, design.extra)
+    return machine_as_read(design, corner)
+
+
+def machine_as_read(design: Design, reading: catalogue.At) -> System:
+    """The machine of a design whose numbers are read at a corner or drawn; what the study says of it stays as it is."""
+    system = catalogue.system(
+        design.system, reading, design.extra, prices=design.prices or None, operation=design.operation or None
+    )
     for path, value in design.changes:
         system = changed(system, path, value)
     if design.power_cap_w is not None:

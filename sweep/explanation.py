@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model import money, outcome
 from model.bounds import roofline_seconds
 from model.chip import TRAINING_FORMATS
 from model.cost import StepCost
@@ -28,7 +29,8 @@ from model.step import training_step
 from model.system import System
 from model.units import show
 from model.workload import Training
-from sweep import catalogue
+from sweep import catalogue, provenance
+from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, machine_of_row
 from sweep.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -82,9 +84,13 @@ class Explanation:
             "mfu": float(cost.model_flops_utilisation),
             "power_w": float(cost.power),
             "energy_per_token_j": float(cost.energy_per_token),
+            "goodput": float(outcome.goodput(cost)),
+            "usd_per_million_tokens": _known(float(outcome.usd_per_million_tokens(cost))),
             "time_s": self.times(),
             "memory_bytes": _floats(cost.memory.parts()),
             "energy_j": _floats(cost.energy.parts()),
+            "spending_usd_per_hour": self.spending(),
+            "weeks": _floats(outcome.availability(cost).parts()),
             "bound_by": self.bound_by(),
             "feasible": not self.violations(),
             "violations": self.violations(),
@@ -121,7 +127,20 @@ class Explanation:
             ("time of a step", "s", self.times()),
             ("memory of the fullest rank", "byte", _floats(self.cost.memory.parts())),
             ("energy of a step", "J", _floats(self.cost.energy.parts())),
+            *(
+                [(f"spending an hour, prices {spent.name}", "USD", self.spending())]
+                if (spent := self.system.prices)
+                else []
+            ),
+            ("where the weeks go", "", _floats(outcome.availability(self.cost).parts())),
         ]
+
+    def spending(self) -> dict[str, float]:
+        """US dollars of the machine for an hour, by what they are for; nothing where it has no prices."""
+        if self.system.prices is None:
+            return {}
+        spent = money.spending(self.system, self.cost.packages, self.cost.power)
+        return {name: float(value) * outcome.HOUR_S for name, value in spent.parts().items() if float(value)}
 
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""
@@ -129,6 +148,10 @@ class Explanation:
             return []
         name = self.system.name
         return [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"]
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
 
 
 def _floats(parts: dict[str, Any]) -> dict[str, float]:
@@ -214,7 +237,7 @@ def explain_layout(
             missing.append(Problem("explain", f"--{name}", "must be positive", value))
     if missing or model is None or system is None or chips is None:
         raise InputError(missing)
-    machine = catalogue.system(system)
+    machine = catalogue.system(system, prices=DEFAULT_PRICES, operation=DEFAULT_OPERATION)
     if not machine.chip.supports(number_format):
         raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
                                   "one of " + ", ".join(filter(machine.chip.supports, TRAINING_FORMATS)))])  # fmt: skip
@@ -229,7 +252,7 @@ def explanation_of(
 ) -> Explanation:
     """Cost one layout on a machine; `extra` is a folder of further catalogue entries that the machine is from."""
     cost = training_step(machine, software, training, layout)
-    kinds = catalogue.source_kinds(machine.name, extra)
+    kinds = provenance.source_kinds(machine.name, extra)
     rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
     bound = float(roofline_seconds(machine, training, layout))
     return Explanation(machine, software, training, layout, chips, cost, bound, rumours)
@@ -258,8 +281,6 @@ def explain_row(reference: str) -> Explanation | ServedExplanation:
 
 def _explained(found: dict[str, Any], kept: Path) -> Explanation:
     """Explain a row with the catalogue entries of its run."""
-    from sweep.designs import machine_of_row
-
     coded = (*_WORDS, *_MASKS)
     fields = {
         long: _value(short, found[short]) if short in coded else int(found[short]) for long, short in SHORT.items()

@@ -21,8 +21,9 @@ from sweep.designs import Design, machine
 from sweep.mirror import Mirror
 from sweep.samplers import seed_of
 from sweep.scheduler import Scheduler
-from sweep.study import Outer, Study, round_batch
+from sweep.study import OUTER_PLAIN, Outer, Study, round_batch
 from sweep.study import Variable as Asked
+from sweep.study_schema import SamplerName
 from sweep.trials import NOTHING, Choice, Params, Proposer, Range, Result, Source, Trial, Variable
 from sweep.work import TrainingWork, Work
 
@@ -35,6 +36,7 @@ class Track:
     first_case: int
     design: Design
     work: Work
+    sampler: SamplerName
     variables: Mapping[str, Variable]
     proposer: Proposer
     baselines: list[Params]
@@ -62,7 +64,7 @@ def search_outer(study: Study, scheduler: Scheduler, mirror: Mirror) -> list[Tra
                 mirror.add(track.name, track.variables, outer.objectives, results)
                 scheduler.progress.done += len(results)
             else:
-                asked.append((track, _ask(outer, track, generation)))
+                asked.append((track, _ask(track, generation)))
         outcomes = scheduler.work_off([case for _, proposed in asked for _, case in proposed])
         # What comes next rests on every trial so far: a track of which one failed waits for the next try.
         lost = {track.name for track, proposed in asked if any(case.index not in outcomes for _, case in proposed)}
@@ -90,8 +92,19 @@ def _tracks(study: Study, outer: Outer) -> Iterator[Track]:
     first = 0
     for workload, design in product(study.workloads, study.designs):
         for work in works(design, workload, []):
-            yield _track(study, outer, first, design, work)
+            yield _track(study, _own(outer, design), first, design, work)
             first += outer.trials
+
+
+def _own(outer: Outer, design: Design) -> Outer:
+    """What is varied for a design: of one that stands beside the others, its size and its batch at most."""
+    if outer.varies(design.label):
+        return outer
+    plain = tuple(one for one in outer.variables if one.name in OUTER_PLAIN)
+    baselines = tuple(tuple(pair for pair in one if pair[0] in OUTER_PLAIN) for one in outer.baselines)
+    if not plain:
+        return replace(outer, variables=(), baselines=(), trials=1, sampler="brute_force")
+    return replace(outer, variables=plain, baselines=tuple(dict.fromkeys(baselines)))
 
 
 def _track(study: Study, outer: Outer, first: int, design: Design, work: Work) -> Track:
@@ -105,7 +118,7 @@ def _track(study: Study, outer: Outer, first: int, design: Design, work: Work) -
     seed = seed_of(study.seed, "outer", name)
     proposer = Proposer(outer.sampler, variables, outer.objectives, seed, outer.generation)
     planned = trials.generations(count, outer.generation, len(baselines))
-    return Track(name, first, design, work, variables, proposer, baselines, planned)
+    return Track(name, first, design, work, outer.sampler, variables, proposer, baselines, planned)
 
 
 def _baseline(values: Params, unit: int) -> Params:
@@ -132,14 +145,14 @@ def _values(variable: Variable) -> range | tuple[Any, ...]:
     return range(int(variable.low) * variable.unit, int(variable.high) * variable.unit + 1, variable.unit)
 
 
-def _ask(outer: Outer, track: Track, generation: int) -> list[tuple[Params, Case]]:
+def _ask(track: Track, generation: int) -> list[tuple[Params, Case]]:
     """Proposals of a generation, as cases."""
     numbers = track.generations[generation]
     given: list[Params] = []
     source: Source = "baseline"
     if generation == 0 and track.baselines:
         given = track.baselines
-    elif outer.sampler == "brute_force":
+    elif track.sampler == "brute_force":
         before, source = len(track.baselines), "order"
         every = product(*(_values(one) for one in track.variables.values()))
         chosen = itertools.islice(every, numbers.start - before, numbers.stop - before)

@@ -162,6 +162,7 @@ def _joined(sides: Sides, first: Side, second: Side) -> Served:
     }
     columns |= {"instances": decodes.astype(np.int64), "prefill_instances": prefills.astype(np.int64)}
     return Served(
+        system=known.system,
         layout=columns | {"deployment": np.ones(len(working), np.int64)},
         ttft=rest + wait,
         ttft_p99=rest + wait_quantile(busy, wait, 0.99),

@@ -16,7 +16,7 @@ from typing import Any
 
 import model
 import sweep
-from sweep import catalogue, serving_answer, store
+from sweep import provenance, serving_answer, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.cluster import Pool, pool
@@ -99,7 +99,10 @@ def entries_of(study: Study) -> dict[str, str]:
     for design in study.designs:
         for workload in study.workloads:
             names = (design.system, workload.model, design.stack)
-            entries |= catalogue.entries_used(*names, design.extra, "stacks" if trains else "engines")
+            entries |= provenance.entries_used(
+                *names, design.extra, "stacks" if trains else "engines", design.prices or None,
+                [("operations", design.operation)] if design.operation else [],
+            )  # fmt: skip
     return dict(sorted(entries.items()))
 
 

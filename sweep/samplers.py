@@ -91,10 +91,10 @@ SAMPLERS = {
     for one in (
         Sampler("tpe", _tpe),
         Sampler("cma_es", _cma_es, ("cmaes",), "cma", several=False, constrained=False, numeric=True, keeps_state=True),
-        Sampler("gp", _gp, ("torch", "scipy"), "gp"),
+        Sampler("gp", _gp, ("torch",), "gp"),
         Sampler("nsga2", _nsga2, breeds=True),
         Sampler("nsga3", _nsga3, breeds=True),
-        Sampler("qmc", _qmc, ("scipy",), "qmc", searches=False),
+        Sampler("qmc", _qmc, searches=False),
         Sampler("random", _random, searches=False),
         Sampler("brute_force", searches=False),  # no sampler of Optuna: the list of all, one after the other
     )

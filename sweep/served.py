@@ -223,6 +223,7 @@ def _filled(known: ServedRecords, instance: Instance, redundant: Array, most: Ar
 class Served:
     """What a cluster serves: rates of all its instances, latencies of one request, time and memory of an instance."""
 
+    system: System
     layout: dict[str, Array]
     ttft: Array
     ttft_p99: Array
@@ -300,6 +301,7 @@ def served(known: ServedRecords, numbers: Array) -> Served:
     columns |= {"deployment": np.zeros(len(numbers), np.int64), "instances": count.astype(np.int64)}
     over = np.asarray(instance.batch) - known.engine.max_sequences * np.asarray(instance.data_parallel)
     return Served(
+        system=known.system,
         layout=columns,
         ttft=cost.ttft,
         ttft_p99=cost.ttft_p99,

@@ -14,7 +14,7 @@ from model.serving.stack import ServingStack
 from model.serving.workload import Balance, Requests
 from model.system import System
 from model.units import show
-from sweep import catalogue
+from sweep import catalogue, provenance
 from sweep.designs import machine_of_row
 from sweep.served import COSTS
 from sweep.serving_answer import latency_name, layout_text, targets_of
@@ -104,7 +104,7 @@ def explain_served(row: dict[str, Any], extra: Path | None = None) -> ServedExpl
         name: COSTS[phase](system, engine, work.serving(shape, int(row[f"{head}redundant"])), instance_of(row, head))
         for name, (phase, head) in phases.items()
     }
-    kinds = catalogue.source_kinds(system.name, extra)
+    kinds = provenance.source_kinds(system.name, extra)
     return ServedExplanation(
         row, system, engine, costs, tuple(path for path, kind in kinds.items() if kind == "rumour")
     )

@@ -12,7 +12,7 @@ from sweep.columns import SETS
 from sweep.designs import HowServed
 from sweep.errors import nearest
 from sweep.serving_schema import ServingDesignTable, ServingStudyTable
-from sweep.study import Checker
+from sweep.study_checker import Checker
 from sweep.study_schema import DesignTable, StudyTable
 from sweep.work import ServingWork, ServingWorkload, Workload
 

@@ -158,6 +158,8 @@ class Table(BaseModel):
 
 SamplerName = Literal["tpe", "cma_es", "gp", "nsga2", "nsga3", "qmc", "random", "brute_force"]
 Formats = Annotated[tuple[str, ...], BeforeValidator(_formats)]
+_Watts = Annotated[float, _positive(units.WATTS)]
+_Dollars = Annotated[float, _positive(units.DOLLARS)]
 Sizes = Annotated[list[Annotated[int, Field(gt=0, le=MOST_CHIPS)]], Field(min_length=1)]
 Values = Annotated[Degrees, BeforeValidator(_degrees)]
 _AXES = Axes()
@@ -171,6 +173,7 @@ class WorkloadTable(Table):
     batch: Annotated[int | float, BeforeValidator(_batch)]
     number_format: Formats = ("bf16",)
     expert_imbalance: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] = 1.0
+    tokens: Annotated[float | None, _positive(units.TOKENS)] = None
 
 
 class DesignTable(Table):
@@ -182,6 +185,8 @@ class DesignTable(Table):
     chips: Sizes | None = None
     number_format: Formats | None = None
     power_cap: Annotated[float | None, _positive(units.WATTS)] = None
+    prices: str | None = None
+    operation: str | None = None
     change: dict[str, Any] = {}
 
 
@@ -239,7 +244,17 @@ class OuterTable(Table):
     sampler: SamplerName = "tpe"
     objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s",)
     variables: Annotated[dict[str, list[Any] | RangeTable], Field(min_length=1)]
+    designs: list[str] = []
     baselines: list[dict[str, Any]] = []
+
+
+class UncertaintyTable(Table):
+    """How sure the answer is: the machines' numbers drawn from their ranges, the best layouts evaluated at each."""
+
+    points: Annotated[int, Field(ge=16, le=1 << 20)] = 1024
+    layouts: Annotated[int, Field(ge=1, le=10_000)] = 20
+    quantities: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ()
+    sensitivities: Annotated[int, Field(ge=0, le=1000)] = 8
 
 
 class StudyTable(Table):
@@ -251,6 +266,7 @@ class StudyTable(Table):
         "layout": LayoutTable,
         "search": SearchTable,
         "outer": OuterTable,
+        "uncertainty": UncertaintyTable,
     }
     shorts: ClassVar[dict[str, str]] = {short: name for name, short in SHORT.items()}
 
@@ -259,6 +275,10 @@ class StudyTable(Table):
     phase: Literal["training"] = "training"
     seed: Annotated[int, Field(ge=0)] = 0
     chips: Sizes | None = None
+    power: Annotated[list[_Watts], Field(min_length=1)] | None = None
+    budget: Annotated[list[_Dollars], Field(min_length=1)] | None = None
+    prices: str | None = None
+    operation: str | None = None
     reference: str | None = None
     corners: bool = True
     catalogue: str | None = None
@@ -268,6 +288,7 @@ class StudyTable(Table):
     search: SearchTable = SearchTable()
     constraints: dict[str, Any] = {}
     outer: OuterTable | None = None
+    uncertainty: UncertaintyTable | None = None
 
 
 def bound(name: str, text: Any, known: Collection[str] = tuple(QUANTITIES)) -> tuple[str, str, float]:

@@ -24,26 +24,58 @@ def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
         groups.setdefault((row["model"], row["number_format"]), []).append(row)
     for (model, number_format), group in groups.items():
         yield _table(f"{model}, {number_format}", group, wide)
+        trained = [row for row in group if row.get("training_tokens")]
+        if trained:
+            yield _totals(f"{model}, {number_format}: the whole training", trained)
 
 
-def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
+def _totals(title: str, rows: Sequence[Row]) -> Table:
+    """Days, energy and money of a training, and what share of its time counts."""
+    headings = ("chips", "days", "goodput", "MWh", "USD", "USD/chip-hour", "tokens")
+    table = _empty(title, [("design", "left"), *((name, "right") for name in headings)])
+    previous = None
+    for row in rows:
+        label = label_of(row)
+        usd, hour = row["training_usd"], row["usd_per_chip_hour"]
+        if label != previous and previous is not None:
+            table.add_section()
+        table.add_row(
+            label if label != previous else "", f"{row['chips']:,}", f"{row['training_days']:,.1f}",
+            f"{row['goodput']:.1%}", f"{row['training_mwh']:,.0f}", "" if usd is None else units.show(usd, "USD"),
+            "" if hour is None else f"{hour:.2f}", units.show(row["training_tokens"] / 1e12, "") + " T",
+        )  # fmt: skip
+        previous = label
+    return table
+
+
+def label_of(row: Row) -> str:
+    """A design as tables name it; what rests on rumour says so."""
+    return f"{row['design']} (rumour)" if row["scenario"] else str(row["design"])
+
+
+def _empty(title: str, headings: Sequence[tuple[str, str]]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in headings:
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    return table
+
+
+def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     bands = any("tokens_per_s_low" in row for row in rows)
     equal = any("chips_equal_throughput_text" in row for row in rows)
     sampled = any("sampled_gap" in row for row in rows)
     batches = len({row["gbs"] for row in rows}) > 1
     changed = batches or any(row["changes"] for row in rows)
-    for name, justify in _headings(bands, equal, sampled, wide, changed):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = _empty(title, _headings(bands, equal, sampled, wide, changed))
     previous = None
     for row in rows:
-        label = f"{row['design']} (rumour)" if row["scenario"] else row["design"]
+        label = label_of(row)
         cells = [label if label != previous else "", f"{row['chips']:,}", units.show(row["tokens_per_s"], "token/s")]
         cells += [_band(row)] if bands else []
-        cells += [f"{row['mfu']:.1%}", units.show(row["power_w"], "W"), _joules(row)]
+        cells += [f"{row['mfu']:.1%}", units.show(row["power_w"], "W"), _joules(row), _dollars(row)]
         cells += [row.get("chips_equal_throughput_text", "")] if equal else []
         cells += [_gap(row)] if sampled else []
         cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
@@ -59,7 +91,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
 def _headings(bands: bool, equal: bool, sampled: bool, wide: bool, changed: bool) -> list[tuple[str, str]]:
     headings = [("design", "left"), ("chips", "right"), ("tokens/s", "right")]
     headings += [("low to high", "right")] if bands else []
-    headings += [("MFU", "right"), ("power", "right"), ("J/token", "right")]
+    headings += [("MFU", "right"), ("power", "right"), ("J/token", "right"), ("USD/Mtoken", "right")]
     headings += [("equal", "right")] if equal else []
     headings += [("sampling lost", "right")] if sampled else []
     headings += [("largest part", "left"), ("HBM", "right"), ("row", "right")] if wide else []
@@ -85,6 +117,11 @@ def _band(row: Row) -> str:
 
 def _joules(row: Row) -> str:
     return f"{row['energy_per_token_j']:.3g}"
+
+
+def _dollars(row: Row) -> str:
+    cost = row["usd_per_million_tokens"]
+    return "" if cost is None else f"{cost:.3g}"
 
 
 def _gap(row: Row) -> str:

@@ -155,7 +155,7 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
-    """Predictions for every quantity that a case measures, of training, serving or power, with their bands."""
+    """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
     return [banded(one) for one in unbanded(case)]
 
 

@@ -64,6 +64,7 @@ class TrainingWork:
     batch: int
     number_format: str = "bf16"
     expert_imbalance: float = 1.0
+    tokens: float = 0.0  # of the whole training; 0: not said
 
     @property
     def phase(self) -> Phase:
@@ -87,6 +88,7 @@ class TrainingWork:
             "number_format": self.number_format,
             "sequence": self.sequence,
             "expert_imbalance": self.expert_imbalance,
+            "training_tokens": self.tokens,
         }
 
 
@@ -99,11 +101,12 @@ class TrainingWorkload:
     batch: int
     number_formats: tuple[str, ...] = ("bf16",)
     expert_imbalance: float = 1.0
+    tokens: float = 0.0  # of the whole training; 0: not said
 
     def works(self, design: Design) -> Iterator[Work]:
         """The workload in each number format: its own, or those of a design."""
         for name in design.number_formats or self.number_formats:
-            yield TrainingWork(self.model, self.sequence, self.batch, name, self.expert_imbalance)
+            yield TrainingWork(self.model, self.sequence, self.batch, name, self.expert_imbalance, self.tokens)
 
 
 # Bytes of an element of the cache by its format; 8-bit caches hold a scale for 128 elements.

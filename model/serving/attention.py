@@ -66,7 +66,7 @@ def latent_cached_attention(
     flops = 2.0 * sequences * queries * heads * keys * (width + value)
     fraction = fit.latent_fraction
     if kv_bytes < FORMATS[core].input_bytes:  # a narrower cache is widened on its way to the matrix engine
-        fraction *= fit.widening_fraction
+        fraction = fraction * fit.widening_fraction
     compute = flops / (chip.peak_flops[peak] * fraction)
     memory = moved / (chip.hbm_bandwidth * fit.latent_cache_fraction)
     return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)

@@ -71,7 +71,7 @@ def _own_kernels(system: System, kind: Collective, bytes_: Any, group: Group) ->
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         hops = np.ceil(members / previous)
         latency, steps = _small_latency(tier, j == 0), _small_steps(tier, j == 0, hops)
-        rate = tier.bandwidth / tier.oversubscription * (tier.small_fraction or _SMALL_FRACTION)
+        rate = tier.bandwidth / tier.oversubscription * _fitted(tier.small_fraction, _SMALL_FRACTION)
         rate = rate * link_share(tier, members if j == 0 else hops)
         here = bytes_ / previous
         once = latency + steps + here * (hops - 1.0) / hops / rate
@@ -84,18 +84,23 @@ def _own_kernels(system: System, kind: Collective, bytes_: Any, group: Group) ->
     return seconds
 
 
-def _small_latency(tier: Tier, innermost: bool) -> float:
+def _fitted(value: Any, otherwise: Any) -> Any:
+    """A tier's own constant, or what stands for it where none is fitted (0)."""
+    return value if np.any(value) else otherwise
+
+
+def _small_latency(tier: Tier, innermost: bool) -> Any:
     """Latency of one exchange; a network's own where nothing is fitted."""
-    return tier.small_latency_s or tier.latency_s * (_SMALL_LATENCY if innermost else 1.0)
+    return _fitted(tier.small_latency_s, tier.latency_s * (_SMALL_LATENCY if innermost else 1.0))
 
 
 def _small_steps(tier: Tier, innermost: bool, hops: Any) -> Any:
     """Seconds that further ranks add: hops of a torus, doublings of a network, a little each on a switch."""
     if tier.topology == "torus":
-        return (tier.small_step_s or tier.latency_step_s) * _torus_hops(tier, hops)
+        return _fitted(tier.small_step_s, tier.latency_step_s) * _torus_hops(tier, hops)
     if not innermost:
-        return (tier.small_step_s or tier.latency_step_s) * np.log2(np.maximum(hops, 1.0))
-    return (tier.small_step_s or tier.latency_step_s * _SMALL_STEP) * (hops - 1.0)
+        return _fitted(tier.small_step_s, tier.latency_step_s) * np.log2(np.maximum(hops, 1.0))
+    return _fitted(tier.small_step_s, tier.latency_step_s * _SMALL_STEP) * (hops - 1.0)
 
 
 def _torus_hops(tier: Tier, members: Any) -> Any:
@@ -169,12 +174,12 @@ def _low_latency(system: System, rows: Any, row_bytes: Any, group: Group) -> Any
     previous: Any = 0.0
     for j, (tier, members) in enumerate(zip(system.tiers, group.inside, strict=True)):
         share = (members - previous) / group.size
-        fraction = tier.exchange_fraction or _EXCHANGE_FRACTION
+        fraction = _fitted(tier.exchange_fraction, _EXCHANGE_FRACTION)
         seconds = _sent_seconds(tier, rows * share * row_bytes, members, j == 0, fraction)
         doublings = np.log2(np.maximum(members / np.maximum(previous, 1.0), 1.0))
         seconds = np.maximum(seconds, rows * share * tier.exchange_row_s) * (1.0 + tier.exchange_congestion * doublings)
         slowest = np.maximum(slowest, seconds)
-        own = tier.exchange_latency_s or tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0)
+        own = _fitted(tier.exchange_latency_s, tier.latency_s + (_EXCHANGE_LATENCY_S if j == 0 else 0.0))
         latency = latency + np.where(members > previous, own + tier.exchange_step_s * doublings, 0.0)
         previous = members
     return latency + slowest
@@ -186,23 +191,23 @@ def _bulk(system: System, tokens: Any, copies: Any, row_bytes: Any, group: Group
     reached = distinct_groups(group.size, copies) * row_bytes * tokens
     congestion = 1.0 + inner.bulk_congestion * np.log2(np.maximum(group.inside[0], 1.0))
     slowest = _sent_seconds(inner, reached, group.inside[0], True, _bulk_fraction(inner)) * congestion
-    latency: Any = inner.bulk_latency_s or inner.latency_s + _BULK_LATENCY_S
+    latency: Any = _fitted(inner.bulk_latency_s, inner.latency_s + _BULK_LATENCY_S)
     sent = reached * (group.inside[0] - 1.0) / group.size
     for members, tier in zip(group.inside, system.tiers[1:], strict=False):
         domains = np.ceil(group.size / members)
         visited = distinct_groups(np.minimum(domains, node_limit), copies)
         crossing = tokens * row_bytes * np.where(domains > 1.0, visited * (domains - 1.0) / domains, 0.0)
         slowest = np.maximum(slowest, _sent_seconds(tier, crossing, domains, False, _bulk_fraction(tier)))
-        latency = latency + np.where(domains > 1.0, tier.bulk_latency_s or tier.latency_s, 0.0)
+        latency = latency + np.where(domains > 1.0, _fitted(tier.bulk_latency_s, tier.latency_s), 0.0)
         sent = sent + crossing
     return latency + slowest, sent
 
 
-def _bulk_fraction(tier: Tier) -> float:
-    return tier.bulk_fraction or _BULK_FRACTION * tier.efficiency["all_to_all"]
+def _bulk_fraction(tier: Tier) -> Any:
+    return _fitted(tier.bulk_fraction, _BULK_FRACTION * tier.efficiency["all_to_all"])
 
 
-def _sent_seconds(tier: Tier, sent_bytes: Any, members: Any, innermost: bool, fraction: float) -> Any:
+def _sent_seconds(tier: Tier, sent_bytes: Any, members: Any, innermost: bool, fraction: Any) -> Any:
     """Seconds to send bytes in equal shares to the members of a group on one tier, itself included."""
     if tier.topology == "torus" and innermost:
         return torus_exchange(tier, sent_bytes, members, fraction)

@@ -71,6 +71,23 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
     "engines": {"years": _years, "frameworks": _frameworks, "why": "why"},
     "fabrics": {"title": "title", "rate of a port": "bandwidth", "latency": "latency_s"},
     "calibrations": {"title": "title", "fitted on": "fitted_on"},
+    "prices": {
+        "pays": "pays",
+        "electricity": "electricity_usd_per_j",
+        "interest": "annual_interest",
+        "paid back in": "lifetime_s",
+        "why": "why",
+    },
+    "processes": {"title": "title", "wafer": "wafer_usd", "defects": "defects_per_m2"},
+    "memories": {"title": "title", "price": "usd_per_byte"},
+    "operations": {
+        "chip fails": "chip_failure_rate",
+        "software stops": "software_failure_rate",
+        "noticed": "detection_s",
+        "repaired": "repair_s",
+        "spares": "spare_share",
+        "why": "why",
+    },
 }
 
 
@@ -225,7 +242,8 @@ def show(name: str, *, json: bool = False) -> None:
     Parameters
     ----------
     name
-        Name of a chip, system, model, stack, engine, fabric or calibration. A name that several of them bear shows all.
+        Name of a chip, system, model, stack, engine, fabric, calibration, operation, price basis, process or memory.
+        A name that several of them bear shows all.
     json
         Print one JSON object.
     """

@@ -13,7 +13,7 @@ import pytest
 from model.chip import Chip
 from model.serving.stack import ServingStack
 from model.stack import Stack
-from sweep import catalogue
+from sweep import catalogue, provenance
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.commands.catalogue import list_entries, show
 from sweep.errors import InputError
@@ -312,7 +312,9 @@ def test_an_entry_of_ones_own_replaces_the_shipped_one(tmp_path: Path) -> None:
     assert "mine" in catalogue.names("chips", extra)
     assert catalogue.system("cloudmatrix-384", extra=extra).chip.hbm_bandwidth == pytest.approx(3.2e12)
     assert catalogue.system("cloudmatrix-384").chip.hbm_bandwidth == pytest.approx(1.6e12)
-    assert catalogue.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek", extra)["chips/ascend-910c.toml"] == text
+    assert (
+        provenance.entries_used("cloudmatrix-384", "deepseek-v3", "deepseek", extra)["chips/ascend-910c.toml"] == text
+    )
 
 
 def test_a_system_takes_the_other_chips_that_it_is_sold_with() -> None:
@@ -324,7 +326,7 @@ def test_a_system_takes_the_other_chips_that_it_is_sold_with() -> None:
 
 def test_a_result_can_keep_every_file_it_rests_on() -> None:
     """The files behind a result, with those of an alias, can be read back from their texts alone."""
-    used = catalogue.entries_used("cloudmatrix-384", "deepseek-r1", "mindspeed-2025")
+    used = provenance.entries_used("cloudmatrix-384", "deepseek-r1", "mindspeed-2025")
     assert set(used) == {
         *("systems/cloudmatrix-384.toml", "chips/ascend-910c.toml", "calibrations/ascend-910c.toml"),
         *("fabrics/roce-400g.toml", "models/deepseek-r1.toml", "models/deepseek-v3.toml"),
@@ -335,7 +337,7 @@ def test_a_result_can_keep_every_file_it_rests_on() -> None:
 
 def test_the_kinds_of_source_behind_a_system_can_be_asked() -> None:
     """Every number behind a system is listed with its kind, from the chip to the power parts."""
-    kinds = catalogue.source_kinds("cloudmatrix-384")
+    kinds = provenance.source_kinds("cloudmatrix-384")
     assert kinds["chip.peak_flops.bf16"] == "datasheet"
     assert kinds["chip.power.idle_w"] == "measured"
     assert kinds["calibration.matmul.bf16.sustained_clock"] == "estimated"
@@ -373,3 +375,35 @@ def test_importing_the_catalogue_reads_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+# ------------------------------------------------------------------------------------------- how a cluster is run
+@pytest.mark.parametrize("name", catalogue.names("operations"))
+def test_a_machine_is_run_as_its_record_says(name: str) -> None:
+    """The record that a machine is given is that of the file, at the machine's corner; no machine has one unasked."""
+    for corner in CORNERS:
+        system = catalogue.system("dgx-h100", corner, operation=name)
+        assert system.operation == catalogue.operation(name, corner)
+    assert catalogue.system("dgx-h100").operation is None
+
+
+def test_a_run_keeps_the_record_of_how_its_cluster_was_run() -> None:
+    """Entries named beside a machine and its software are kept with a result."""
+    used = provenance.entries_used(
+        "dgx-h100", "llama-3.1-405b", "megatron-2025", further=[("operations", "llama3-2024")]
+    )
+    assert used["operations/llama3-2024.toml"] == catalogue.entry("operations", "llama3-2024").text
+
+
+def test_an_unknown_operation_is_refused_with_the_nearest_name() -> None:
+    """A mistyped name of an operation gets one sentence with the known one."""
+    with pytest.raises(InputError, match="llama3-2024"):
+        catalogue.system("dgx-h100", operation="llama3-2025")
+
+
+@pytest.mark.parametrize("name", catalogue.names("systems"))
+def test_parts_of_a_machine_that_stop_a_job_have_a_rate(name: str) -> None:
+    """Hosts, boards, NICs and optics of every machine fail; a fault domain is a whole part of the unit."""
+    system = catalogue.system(name)
+    assert all(part.failure_rate > 0 for part in system.parts if part.group in ("host", "board", "nic", "optics"))
+    assert system.unit_packages % (system.fault_domain_packages or system.unit_packages) == 0

@@ -31,8 +31,12 @@ from model.chip import (
 )
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
+from model.money import CapitalParts, SpendingParts
 from model.power import BOUNDARIES, COOLING
+from model.prices import Prices
+from model.reliability import Availability, FailureParts, Operation
 from model.serving.stack import ServingStack
+from model.silicon import SiliconParts
 from model.stack import Stack
 from model.system import Tier
 from sweep import catalogue, columns, serving_schema, study_schema
@@ -46,6 +50,7 @@ from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.published import CHIP_SYSTEMS
 from sweep.study import load, parse
+from sweep.uncertainty.distributions import RELATIVE_SD
 from sweep.validation import predict
 from sweep.work import KV_BYTES
 
@@ -60,6 +65,7 @@ TABLES = {
     "layout": study_schema.LayoutTable,
     "search": study_schema.SearchTable,
     "outer": study_schema.OuterTable,
+    "uncertainty": study_schema.UncertaintyTable,
 }
 SERVING_TABLES = {
     "traffic": serving_schema.TrafficTable,
@@ -67,7 +73,8 @@ SERVING_TABLES = {
     "serving": serving_schema.ServingTable,
     "layout": serving_schema.InstanceTable,
 }
-TRAINED = ("step_time_s", "mfu")  # of training alone
+# of training alone
+TRAINED = ("step_time_s", "mfu", "power_peak_w", "mtbf_s", "goodput", "useful_tokens_per_s")
 SERVING_VIOLATIONS = ("violation_hbm_bytes", "violation_engine_sequences", "violation_instances")
 PROSE_WIDTH = 120
 CALIBRATED = ("matmul", "attention", "memory", "decode")  # records of their own inside of a calibration
@@ -278,8 +285,13 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("serving.md", [name for one in columns.SETS.values() for name in one.quantities if name not in TRAINED]),
         ("studies.md", study_schema.StudyTable.model_fields),
         ("studies.md", study_schema.RangeTable.model_fields),
+        ("money.md", [f.name for r in (Prices, CapitalParts, SpendingParts, SiliconParts) for f in fields(r)]),
+        ("money.md", catalogue.names("prices")),
         ("catalogue.md", [*KINDS, *SOURCE_KINDS, *CORNERS]),
         ("validation-cases.md", [f.name for f in (*fields(Prediction), *fields(GroupError))]),
+        ("reliability.md", [f.name for r in (FailureParts, Availability) for f in fields(r)]),
+        ("reliability.md", [f.name for f in fields(Operation) if f.name != "name"]),
+        ("reliability.md", catalogue.names("operations")),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
         ("power.md", [*BOUNDARIES, *COOLING, *STATES, *QUANTITIES]),
     ],
@@ -319,6 +331,15 @@ def test_every_chip_name_of_cases_is_listed() -> None:
     """Names of chips that validation cases use are on their page."""
     ranges = {"ascend_910b2", "ascend_910b3"}  # written as from 910b1 to 910b4
     assert set(CHIP_SYSTEMS) - ranges <= codes(TEXT["validation-cases.md"])
+
+
+def test_widths_of_numbers_stand_as_in_the_code() -> None:
+    """The table of standard deviations holds those of every sort of number and kind of source."""
+    page = TEXT["uncertainty.md"]
+    written = {tuple(float(cell) for cell in row[1:]) for row in table_rows(page, "sort of number")}
+    assert written == {tuple(widths.values()) for widths in RELATIVE_SD.values()}
+    (heading,) = re.findall(r"^\| sort of number \| (.*) \|$", page, re.M)
+    assert all(heading.split(" | ") == list(widths) for widths in RELATIVE_SD.values())
 
 
 def test_every_violation_is_explained() -> None:
@@ -364,11 +385,12 @@ def test_studies_on_the_pages_are_accepted(language: str, content: str) -> None:
     assert parse(content).question
 
 
-@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines"])
+@pytest.mark.parametrize("kind", ["chips", "systems", "models", "stacks", "engines", "operations", "prices"])
 def test_entries_on_the_pages_are_accepted(kind: str) -> None:
     """A catalogue entry that a page shows passes the checks of the catalogue."""
-    content = next(text for language, text in blocks(TEXT["catalogue.md"]) if language == f"toml {kind}")
-    _, quantities = read_entry(kind, tomllib.loads(content), f"docs/catalogue.md: {kind}")
+    page = "money.md" if kind == "prices" else "catalogue.md"
+    content = next(text for language, text in blocks(TEXT[page]) if language == f"toml {kind}")
+    _, quantities = read_entry(kind, tomllib.loads(content), f"docs/{page}: {kind}")
     assert quantities
 
 

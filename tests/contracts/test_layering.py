@@ -12,7 +12,7 @@ MODEL = sorted((ROOT / "model").rglob("*.py"))
 SWEEP = sorted((ROOT / "sweep").rglob("*.py"))
 MODEL_MAY_IMPORT = {*sys.stdlib_module_names, "numpy", "model"}
 # Slow to import: `sweep --help` must not pay for them, so the functions that need them import them.
-IMPORTED_LATE = {"jinja2", "optuna", "pandas", "plotly", "pyarrow", "ray"}
+IMPORTED_LATE = {"jinja2", "optuna", "pandas", "plotly", "pyarrow", "ray", "scipy"}
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 80
 

@@ -23,6 +23,7 @@ PAIRS = [
     ("pJ/bit", "picojoule/bit", units.JOULES_PER_BYTE, "joule/byte"),
     ("/year", "1/year", units.RATE, "1/second"),
     ("cm2", "centimeter**2", units.AREA, "meter**2"),
+    ("/cm2", "centimeter**-2", units.DENSITY, "meter**-2"),
 ]
 
 
@@ -36,7 +37,10 @@ def test_a_text_is_read_as_another_library_reads_it(
     assert read == pytest.approx(float(ORACLE.Quantity(value, theirs).to(base).magnitude), rel=1e-12)
 
 
-@given(value=st.floats(1e-11, 1e19), name=st.sampled_from(["byte/s", "W", "s", "byte", "FLOP/s", "J"]))
+@given(
+    value=st.floats(1e-11, 1e19),
+    name=st.sampled_from(["byte/s", "W", "s", "byte", "FLOP/s", "J", "USD/J", "USD/W/s", "USD/byte", "USD/s", "1/m2"]),
+)
 def test_what_is_shown_reads_back(value: float, name: str) -> None:
     """A shown quantity, with enough digits, parses to the same value."""
     dimension = units.DIMENSIONS[name]

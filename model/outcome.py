@@ -1,0 +1,89 @@
+"""What a step or a served cluster comes to over weeks: money, failures, tokens that count.
+
+Every function takes a cost (of a training step, or of what a cluster serves) and gives an array of its shape; what
+rests on prices is not a number (NaN) where the machine has none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from model import money, reliability
+from model.cost import StepCost
+from model.layout import Array
+from model.system import System
+
+HOUR_S = 3600.0
+_UNKNOWN = np.asarray(np.nan)
+
+
+class Costed(Protocol):
+    """What money and failures follow from."""
+
+    @property
+    def system(self) -> System:
+        """The machine."""
+
+    @property
+    def packages(self) -> Any:
+        """Chip packages."""
+
+    @property
+    def power(self) -> Any:
+        """Mean watts at the meter."""
+
+    @property
+    def tokens_per_second(self) -> Any:
+        """Of the whole cluster, while nothing fails."""
+
+
+def capital_of(system: System, packages: Any) -> Array:
+    """US dollars that so many packages cost with all that belongs to them."""
+    return _UNKNOWN if system.prices is None else np.asarray(money.capital(system, packages).total)
+
+
+def spending_of(system: System, packages: Any, power_w: Any) -> Array:
+    """US dollars per second of a machine that draws so many watts at the meter."""
+    return _UNKNOWN if system.prices is None else np.asarray(money.spending(system, packages, power_w).total)
+
+
+def capital_usd(cost: Costed) -> Array:
+    """US dollars that the machine costs."""
+    return np.broadcast_to(capital_of(cost.system, cost.packages), np.shape(cost.power))
+
+
+def usd_per_chip_hour(cost: Costed) -> Array:
+    """US dollars of a chip package for an hour."""
+    return np.asarray(spending_of(cost.system, cost.packages, cost.power) / cost.packages * HOUR_S)
+
+
+def usd_per_million_tokens(cost: Costed) -> Array:
+    """US dollars of a million tokens that count."""
+    spent = spending_of(cost.system, cost.packages, cost.power)
+    return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
+
+
+# ------------------------------------------------------------------------------------------------ over weeks
+def availability(cost: Costed) -> reliability.Availability:
+    """Where the weeks of a training go; the cluster that serves loses the requests in flight, which are few seconds."""
+    if not isinstance(cost, StepCost):
+        one = np.ones(np.shape(cost.power))
+        return reliability.Availability(one, *(np.zeros(one.shape) for _ in range(5)))
+    return reliability.availability(cost.system, cost.packages, cost.saved_bytes, step_s=cost.step_time)
+
+
+def goodput(cost: Costed) -> Array:
+    """Share of the time that does useful work."""
+    return availability(cost).goodput
+
+
+def useful_tokens_per_second(cost: Costed) -> Array:
+    """Tokens/s of the whole cluster over weeks."""
+    return reliability.useful_rate(cost.tokens_per_second, goodput(cost))
+
+
+def mean_time_between_failures(cost: Costed) -> Array:
+    """Seconds between failures that stop the job."""
+    return reliability.mtbf(cost.system, cost.packages)

@@ -1,0 +1,164 @@
+"""A price basis of the catalogue, resolved for one machine: which price of it holds, and what its silicon is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from model.money import integration_of
+from model.prices import Prices
+from model.silicon import Die, Process, Silicon
+from model.system import System
+from sweep import catalogue
+from sweep.catalogue import Entry
+from sweep.errors import InputError, Problem, nearest
+
+_OF_AN_OWNER = (
+    *("electricity_usd_per_j", "facility_usd_per_w_s"),
+    *("annual_interest", "lifetime_s", "integration_fraction"),
+)
+
+
+def silicon_of(found: Entry, extra: Path | None = None) -> Silicon | None:
+    """What a chip's package is made of; None where its file does not say."""
+    if "silicon.memory" not in found.facts:
+        return None
+    memory = catalogue.referred(found, "silicon.memory", "memories", extra)
+
+    def die(name: str) -> Die:
+        at = f"silicon.dies.{name}"
+        process = catalogue.referred(found, f"{at}.process", "processes", extra)
+        return Die(name, Process(process.name, **process.under("")), **found.under(at))
+
+    return Silicon(
+        dies=tuple(die(name) for name in found.facts["silicon.dies"]),
+        memory_usd_per_byte=memory.value("usd_per_byte"),
+        **found.under("silicon"),
+    )
+
+
+def entries_behind(prices: str, system_name: str, extra: Path | None = None) -> list[Entry]:
+    """The entries that a machine's prices rest on: the basis, and the processes and memories of its chip."""
+    machine = catalogue.entry("systems", system_name, extra)
+    made = catalogue.referred(machine, "chip", "chips", extra)
+    kinds: dict[str, catalogue.Kind] = {"process": "processes", "memory": "memories"}
+    named = [(key, kinds[last]) for key in made.facts if (last := key.rpartition(".")[2]) in kinds and "silicon" in key]
+    return [
+        catalogue.entry("prices", prices, extra),
+        *(catalogue.referred(made, key, kind, extra) for key, kind in named),
+    ]
+
+
+def resolved(basis: Entry, system: System, machine: Entry, chip: Entry) -> Prices:
+    """The prices of a machine under a basis.
+
+    Parameters
+    ----------
+    system
+        The machine, without prices.
+    machine, chip
+        Entries of the system and of the chip that it is taken with.
+
+    Raises
+    ------
+    InputError
+        Where the basis lacks a price of this machine, with the keys to add.
+    """
+    _check_names(basis)
+    if basis.facts["pays"] == "rent":
+        rent = _named(basis, "rents", chip.name, "rent_usd_per_s")
+        if rent is None:
+            known = basis.facts.get("rents", ())
+            remedy = f"add [[rents]] with name = {chip.name!r} and rent_usd_per_s; it knows {', '.join(known)}"
+            raise _lacking(basis, "rents", f"no rent of chip {chip.name!r}, which {machine.name!r} has", remedy)
+        return Prices(basis.name, rent_usd_per_s=rent, utilisation=basis.under("").get("utilisation", 1.0))
+    terms = basis.under("")
+    lacking = [key for key in _OF_AN_OWNER if key not in terms]
+    if lacking:
+        problems = [
+            Problem(f"prices/{basis.file.name}", key, "missing", None, "an owner's basis needs it") for key in lacking
+        ]
+        raise InputError(problems)
+    price = _package(basis, chip)
+    if price is None:
+        # of its silicon, so that no listed price of the machine holds
+        return Prices(basis.name, **terms, gross_margin=_margin(basis, chip, system))
+    terms.pop("integration_fraction")
+    prices = Prices(basis.name, **terms, package_usd=price)
+    unit = _unit(basis, machine, chip)
+    if unit is None:
+        return replace(prices, integration_fraction=basis.value("integration_fraction"))
+    return replace(prices, integration_usd=integration_of(replace(system, prices=prices), unit))
+
+
+def _lacking(basis: Entry, key: str, rule: str, remedy: str) -> InputError:
+    return InputError([Problem(f"prices/{basis.file.name}", key, rule, None, remedy)])
+
+
+def _named(basis: Entry, part: str, name: str, quantity: str) -> Any:
+    """A quantity of the item of this name in a list of the basis; None where there is none."""
+    one = basis.quantities.get(f"{part}.{name}.{quantity}")
+    return None if one is None else one.value
+
+
+def _check_names(basis: Entry) -> None:
+    """Refuse prices of chips and machines that do not exist, lest a slip of the pen leave the listed price."""
+    lists: dict[str, catalogue.Kind] = {
+        "silicon_chips": "chips", "packages": "chips", "rents": "chips", "machines": "systems"
+    }  # fmt: skip
+    problems = []
+    for key, kind in lists.items():
+        known = catalogue.names(kind, _extra_of(basis))
+        problems += [
+            Problem(f"prices/{basis.file.name}", key, f"no entry of {kind} has this name", name, nearest(name, known))
+            for name in basis.facts.get(key, ())
+            if name not in known
+        ]
+    if problems:
+        raise InputError(problems)
+
+
+def _extra_of(basis: Entry) -> Path | None:
+    """The folder of one's own entries that a basis comes from; None for the catalogue's."""
+    return None if basis.file.is_relative_to(catalogue.DATA) else basis.file.parent.parent
+
+
+def _from_silicon(basis: Entry, chip: Entry) -> bool:
+    return basis.facts.get("chip_price") == "silicon" or chip.name in basis.facts.get("silicon_chips", ())
+
+
+def _package(basis: Entry, chip: Entry) -> float | None:
+    """USD of a package; None where it is priced from its silicon."""
+    own = _named(basis, "packages", chip.name, "price_usd")
+    if own is not None:
+        return float(own)
+    if _from_silicon(basis, chip):
+        if "silicon.memory" in chip.facts:
+            return None
+        remedy = f"add [silicon] to chips/{chip.file.name}, or [[packages]] with its name and price_usd to the basis"
+        raise _lacking(basis, "chip_price", f"chip {chip.name!r} has no table of its silicon", remedy)
+    if "cost.price_usd" in chip.quantities:
+        return float(chip.value("cost.price_usd"))
+    remedy = f"add [cost] price_usd to chips/{chip.file.name}, or [[packages]] with its name and price_usd to the basis"
+    raise _lacking(basis, "packages", f"no price of chip {chip.name!r}", remedy)
+
+
+def _unit(basis: Entry, machine: Entry, chip: Entry) -> float | None:
+    """USD of a unit as listed; None where it is the sum of its parts."""
+    own = _named(basis, "machines", machine.name, "price_usd")
+    if own is not None:
+        return float(own)
+    if chip.name != machine.facts["chip"] or _named(basis, "packages", chip.name, "price_usd") is not None:
+        return None
+    return float(machine.value("cost.price_usd")) if "cost.price_usd" in machine.quantities else None
+
+
+def _margin(basis: Entry, chip: Entry, system: System) -> float:
+    """Gross margin of the chip's maker, where it is priced from its silicon."""
+    maker = chip.facts["vendor"]
+    margin = _named(basis, "margins", maker, "gross_margin")
+    if margin is None:
+        rule = f"no gross margin of {maker}, which makes the chip of {system.name!r}"
+        raise _lacking(basis, "margins", rule, f"add [[margins]] with name = {maker!r} and gross_margin")
+    return float(margin)
