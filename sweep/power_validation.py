@@ -53,6 +53,11 @@ def predict_power(case: Mapping[str, Any]) -> list[Prediction]:
 
 
 # ------------------------------------------------------------------------------------------------ asking the model
+def _chip(case: Mapping[str, Any]) -> str:
+    """The chip of a case, or of its system."""
+    return str(case.get("chip") or catalogue.entry("systems", case["system"]).facts["chip"])
+
+
 def _group(case: Mapping[str, Any]) -> str:
     """Boundary, chip and state, as in "node power H100 training"."""
     label = str(case.get("chip") or case.get("system")).upper().removesuffix("_SXM").replace("_", " ")
@@ -62,7 +67,9 @@ def _group(case: Mapping[str, Any]) -> str:
 
 def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     rules = (str(case["note"]),) if case.get("note") else ()
-    blank = replace(blank, group=case.get("group") or _group(case), grade=case.get("grade"), rules=rules)
+    blank = replace(
+        blank, group=case.get("group") or _group(case), grade=case.get("grade"), chip=_chip(case), rules=rules
+    )
     found = []
     for quantity, measured in case["measured"].items():
         one = replace(blank, quantity=quantity, measured=measured)

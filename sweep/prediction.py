@@ -59,7 +59,7 @@ class GroupError:
 
 def banded(one: Prediction) -> Prediction:
     """The prediction with the band that residuals give it; as it is where nothing says how wrong such a quantity is."""
-    if one.predicted is None or one.stack is None or one.kind is None:
+    if one.predicted is None:
         return one
     found = residual_of(one.stack, one.kind, one.chip, one.quantity)
     if found is None:

@@ -21,6 +21,7 @@ import numpy as np
 from sweep import catalogue
 from sweep.prediction import Prediction
 from sweep.residuals import (
+    ANY,
     TAIL,
     UNSEEN_MEMORY,
     Residual,
@@ -66,22 +67,22 @@ class Points:
 
 
 def rows_of(predictions: Iterable[Prediction]) -> list[Row]:
-    """What can be fitted to: comparisons of grade A and B of a quantity that has a family."""
-    rows = []
-    for one in predictions:
-        if one.predicted is None or one.measured is None or one.grade not in ("A", "B"):
-            continue
-        if one.stack is None or one.kind is None or one.chip is None:
-            continue
-        serving = is_engine(one.stack)
-        family = family_of(one.quantity, serving)
-        if family is None:
-            continue
-        value = log(one.predicted / one.measured) * (-1.0 if is_rate(one.quantity) else 1.0)
-        facts = catalogue.entry("engines" if serving else "stacks", one.stack).facts
-        chip, source = chip_named(one.chip), one.group.split()[0]
-        rows.append(Row(one.id, source, family, one.kind, facts["frameworks"][0], one.stack, chip, value))
-    return rows
+    """What can be fitted to: comparisons of grade A and B of a quantity that has a family, and all of power."""
+    return [row for one in predictions if (row := _row(one)) is not None]
+
+
+def _row(one: Prediction) -> Row | None:
+    family = family_of(one.quantity, is_engine(one.stack or ""))
+    if family is None or one.chip is None or one.predicted is None or not one.measured:
+        return None
+    value = log(one.predicted / one.measured) * (-1.0 if is_rate(one.quantity) else 1.0)
+    chip, source = chip_named(one.chip), one.group.split()[0]
+    if family == "power":  # chips count alike, and are left out in turn
+        return Row(one.id, source, family, ANY, chip, ANY, chip, value)
+    if one.grade not in ("A", "B") or one.stack is None or one.kind is None:
+        return None
+    facts = catalogue.entry("engines" if is_engine(one.stack) else "stacks", one.stack).facts
+    return Row(one.id, source, family, one.kind, facts["frameworks"][0], one.stack, chip, value)
 
 
 # ------------------------------------------------------------------------------------------------ three points
@@ -348,9 +349,9 @@ def _text(value: Any) -> str:
 
 def fit_files(files: Sequence[Path], target: Path, check: bool = False) -> int:
     """Fit to files of cases, say what bands hold, and write the numbers; with `check` only compare them."""
-    from sweep.validation import predict, read_cases
+    from sweep.validation import read_cases, unbanded
 
-    rows = rows_of(one for case in read_cases(files) for one in predict(case))
+    rows = rows_of(one for case in read_cases(files) for one in unbanded(case))
     weight = shrinkage(rows)
     of = tables(rows, weight)
     fitted = {"cases": _cases(rows), "rows": len(rows), "numbers": fitted_numbers(of)}

@@ -38,14 +38,26 @@ UNSEEN_CHIP = 0.15
 # The same of memory between frameworks: only one printed what it allocated. An estimate.
 UNSEEN_MEMORY = 0.1
 
-Family = Literal["training", "serving", "first token", "memory"]
-FAMILIES: tuple[Family, ...] = ("training", "serving", "first token", "memory")
+Family = Literal["training", "serving", "first token", "memory", "power"]
 _FIRST = ("ttft_s", "ttft_p99_s")
 _LATENCIES = ("tpot_s", "tpot_p99_s", "latency_s", "total_time_s", "layer_s", "tokens_per_s_per_user", "requests_per_s")
 _MEMORY = ("memory_bytes", "hbm_used_bytes")
-_RATES = ("tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_user", "requests_per_s", "mfu")
+# Of power there are few rows: software and kinds of model share what they say.
+ANY = "any"
+_POWER = (
+    "power_w", "peak_power_w", "idle_w", "power_fraction", "peak_power_fraction", "energy_j", "energy_per_token_j",
+    "energy_per_flop_j", "tokens_per_s_per_watt",
+)  # fmt: skip
+_RATES = (
+    "tokens_per_s_per_watt",
+    "tokens_per_s",
+    "tokens_per_s_per_chip",
+    "tokens_per_s_per_user",
+    "requests_per_s",
+    "mfu",
+)
 KINDS = ("dense", "MoE")
-QUANTITIES = tuple(dict.fromkeys(("step_time_s", *_FIRST, *_LATENCIES, *_MEMORY, *_RATES)))
+QUANTITIES = tuple(dict.fromkeys(("step_time_s", *_FIRST, *_LATENCIES, *_MEMORY, *_POWER, *_RATES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,8 @@ def family_of(quantity: str, serving: bool) -> Family | None:
     """The family of a quantity: those of one share a residual. None where nothing of the kind was ever compared."""
     if quantity in _MEMORY:
         return "memory"
+    if quantity in _POWER:
+        return "power"
     if quantity in _FIRST:
         return "first token"
     if quantity in _LATENCIES:
@@ -199,11 +213,13 @@ def read(tables: Mapping[str, Any]) -> Residuals:
     groups, unseen = {}, {}
     for one in tables["group"]:
         family, kind, software, chip = (one[key] for key in ("family", "kind", "software", "chip"))
+        chips = one.get("chips", ())
         cases = "1 case" if one["cases"] == 1 else f"{one['cases']} cases"
-        basis = f"{cases} of {software}, {kind}{f' on {chip}' if chip else ''}"
+        what = family if software == ANY else f"{software}, {kind}"
+        basis = f"{cases} of {what}{f' on {chip}' if chip else ''}"
         found = between(one["low"], one["median"], one["high"], one["cases"], basis)
         # of a software on all chips before those of single chips, which stand after it
-        groups.update({(family, kind, software, of): found for of in (chip, *one.get("chips", ()))})
+        groups.update({(family, kind, software, of): found for of in (chip, *chips)})
     for one in tables["unseen"]:
         basis = f"{one['cases']} cases of other software, {one['kind']}; frameworks: {one['frameworks']}"
         unseen[one["family"], one["kind"]] = between(one["low"], one["median"], one["high"], 0, basis)
@@ -213,11 +229,20 @@ def read(tables: Mapping[str, Any]) -> Residuals:
 
 
 def residual_of(
-    software: str, kind: str, chip: str | None, quantity: str = "step_time_s", serving: bool | None = None
+    software: str | None,
+    kind: str | None,
+    chip: str | None,
+    quantity: str = "step_time_s",
+    serving: bool | None = None,
 ) -> Residual | None:
-    """As `residual`, but None for a quantity that was not compared with measurements, or another kind."""
-    family = family_of(quantity, is_engine(software) if serving is None else serving)
-    if family is None or kind not in KINDS:
+    """As `residual`, but None for a quantity that was not compared with measurements, or another kind.
+
+    Power needs neither software nor kind.
+    """
+    family = family_of(quantity, is_engine(software or "") if serving is None else serving)
+    if family == "power":
+        software = kind = ANY
+    if family is None or software is None or kind not in (*KINDS, ANY):
         return None
     found = fitted().of(family, kind, software, chip or "")
     return mirrored(found) if is_rate(quantity) else found
@@ -244,7 +269,7 @@ def residual(
 
     Raises InputError where nothing measured says how wrong a quantity is, or there is no such kind.
     """
-    found = residual_of(software, kind, chip, quantity, serving)
+    found = residual_of(software, kind, chip, quantity, serving) if kind in KINDS else None
     if found is not None:
         return found
     problems = []

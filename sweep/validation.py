@@ -156,10 +156,11 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
-    return [banded(one) for one in _predictions(case)]
+    return [banded(one) for one in unbanded(case)]
 
 
-def _predictions(case: Mapping[str, Any]) -> list[Prediction]:
+def unbanded(case: Mapping[str, Any]) -> list[Prediction]:
+    """The same without bands, as residuals are fitted to."""
     from sweep.case_schema import read  # pydantic is slow to import
 
     if is_power(case):

@@ -28,6 +28,7 @@ from sweep.residual_fit import (
     written,
 )
 from sweep.residuals import (
+    ANY,
     KINDS,
     QUANTITIES,
     UNSEEN_CHIP,
@@ -297,6 +298,15 @@ def test_what_nothing_is_known_of_has_no_band(change: dict[str, object]) -> None
     assert one.covered is None
 
 
+def test_power_has_a_band_whatever_runs() -> None:
+    """The few rows of power are shared: neither software nor kind changes the band, an unseen chip does."""
+    idle = banded(replace(BLANK, quantity="idle_w", stack=None, kind=None, grade=None))
+    assert idle.low is not None
+    assert residual("nemo-2025", "dense", "h100", "power_w") == residual("of nobody", "MoE", "h100", "power_w")
+    widths = [residual("nemo-2025", "dense", chip, "power_w").log_sd for chip in ("h100", "rubin")]
+    assert widths[0] < widths[1]
+
+
 @pytest.mark.parametrize(("inside", "outside", "word"), [(6, 4, "tight"), (7, 3, ""), (9, 1, ""), (10, 0, "loose")])
 def test_groups_say_where_bands_hold_too_few_or_too_many(inside: int, outside: int, word: str) -> None:
     """Coverage is the share of the covered; ten and more rows outside of 70 to 90 % have a remark, fewer rows none."""
@@ -318,7 +328,7 @@ def test_grade_c_is_neither_fitted_to_nor_counted() -> None:
 def test_fitted_groups_name_what_the_catalogue_has() -> None:
     """Every software and chip of the fitted numbers is an entry, so that no number is out of reach."""
     found = fitted()
-    assert {place[2] for place in found.groups} <= set(SOFTWARE)
+    assert {place[2] for place in found.groups} <= {*SOFTWARE, ANY}
     assert {place[3] for place in found.groups} - {""} <= set(catalogue.names("chips"))
     assert set.union(*map(set, found.classes.values())) <= set(catalogue.names("calibrations"))
     assert all(isinstance(one, Residual) and one.log_low < one.log_bias < one.log_high for one in found.groups.values())
