@@ -11,7 +11,7 @@ from model.prices import Prices
 from model.silicon import Die, Process, Silicon
 from model.system import System
 from sweep import catalogue
-from sweep.catalogue import Corner, Entry
+from sweep.catalogue import At, Entry
 from sweep.errors import InputError, Problem, nearest
 
 _OF_AN_OWNER = (
@@ -20,7 +20,7 @@ _OF_AN_OWNER = (
 )
 
 
-def silicon_of(found: Entry, corner: Corner = "nominal", extra: Path | None = None) -> Silicon | None:
+def silicon_of(found: Entry, corner: At = "nominal", extra: Path | None = None) -> Silicon | None:
     """What a chip's package is made of; None where its file does not say."""
     if "silicon.memory" not in found.facts:
         return None
@@ -50,7 +50,7 @@ def entries_behind(prices: str, system_name: str, extra: Path | None = None) -> 
     ]
 
 
-def resolved(basis: Entry, system: System, machine: Entry, chip: Entry, corner: Corner = "nominal") -> Prices:
+def resolved(basis: Entry, system: System, machine: Entry, chip: Entry, corner: At = "nominal") -> Prices:
     """The prices of a machine under a basis.
 
     Parameters
@@ -99,7 +99,7 @@ def _lacking(basis: Entry, key: str, rule: str, remedy: str) -> InputError:
     return InputError([Problem(f"prices/{basis.file.name}", key, rule, None, remedy)])
 
 
-def _named(basis: Entry, part: str, name: str, quantity: str, corner: Corner) -> Any:
+def _named(basis: Entry, part: str, name: str, quantity: str, corner: At) -> Any:
     """A quantity of the item of this name in a list of the basis; None where there is none."""
     at = f"{part}.{name}.{quantity}"
     return basis.value(at, corner) if at in basis.quantities else None
@@ -131,7 +131,7 @@ def _from_silicon(basis: Entry, chip: Entry) -> bool:
     return basis.facts.get("chip_price") == "silicon" or chip.name in basis.facts.get("silicon_chips", ())
 
 
-def _package(basis: Entry, chip: Entry, corner: Corner) -> Any:
+def _package(basis: Entry, chip: Entry, corner: At) -> Any:
     """USD of a package; None where it is priced from its silicon."""
     own = _named(basis, "packages", chip.name, "price_usd", corner)
     if own is not None:
@@ -147,7 +147,7 @@ def _package(basis: Entry, chip: Entry, corner: Corner) -> Any:
     raise _lacking(basis, "packages", f"no price of chip {chip.name!r}", remedy)
 
 
-def _unit(basis: Entry, machine: Entry, chip: Entry, corner: Corner) -> Any:
+def _unit(basis: Entry, machine: Entry, chip: Entry, corner: At) -> Any:
     """USD of a unit as listed; None where it is the sum of its parts."""
     own = _named(basis, "machines", machine.name, "price_usd", corner)
     if own is not None:
@@ -157,7 +157,7 @@ def _unit(basis: Entry, machine: Entry, chip: Entry, corner: Corner) -> Any:
     return machine.value("cost.price_usd", corner) if "cost.price_usd" in machine.quantities else None
 
 
-def _margin(basis: Entry, chip: Entry, system: System, corner: Corner) -> Any:
+def _margin(basis: Entry, chip: Entry, system: System, corner: At) -> Any:
     """Gross margin of the chip's maker, where it is priced from its silicon."""
     maker = chip.facts["vendor"]
     margin = _named(basis, "margins", maker, "gross_margin", corner)
