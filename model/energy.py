@@ -56,9 +56,9 @@ class Energy:
     @property
     def room(self) -> Any:
         """Watts that the caps leave for work."""
-        chip = self.system.chip
-        cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
-        return (cap_w - chip.power.idle_w) * self.ranks
+        power = self.system.chip.power
+        cap = self.system.chip.power_cap_w
+        return ((power.board_w if cap is None else cap) - power.idle_w) * self.ranks
 
     @property
     def beside(self) -> Any:

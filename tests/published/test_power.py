@@ -142,3 +142,19 @@ def test_a_bare_figure_without_a_scenario_says_why(row: dict[str, object], said:
     (one,) = predict(json.loads(json.dumps({"id": "unheard-of", **row})))
     assert one.predicted is None
     assert said in (one.reason or "")
+
+
+def test_a_cloudmatrix_that_decodes_stays_within_what_is_published() -> None:
+    """A package draws less for DeepSeek-R1 than its share of the 559 kW, which end at the machine's own plugs."""
+    run = {
+        "model": "deepseek-r1", "phase": "decode", "software": {"framework": "cloudmatrix-infer"}, "tp": 1, "ep": 320,
+        "attention_dp": 320, "kv_len": 4096, "batch": {"per_chip": 96},
+        "features": {"mtp": 1, "mtp_accept": 0.7, "dual_micro_batch_overlap": True},
+        "precision": {"weights": "int8", "activations": "int8", "kv": "bf16"},
+    }  # fmt: skip
+    case = {"id": "decode", "machine": "cloudmatrix-384", "num_chips": 160, "run": run, "measured": {"power_w": 233e3}}
+    (plugs,) = predict({**case, "boundary": "system"})
+    (meter,) = predict({**case, "boundary": "facility"})
+    assert plugs.predicted is not None and meter.predicted is not None
+    assert plugs.predicted / 160 < 559.378e3 / 384 < meter.predicted / 160
+    assert meter.predicted / plugs.predicted == pytest.approx(1.15)  # the building
