@@ -9,39 +9,19 @@ Source of the form: L. A. Barroso, U. Hölzle, P. Ranganathan, The Datacenter as
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from model.chip import Chip
 from model.cost import Parts, mapped
 from model.layout import Array
+from model.power import rated_power
+from model.prices import YEAR_S, Prices
 from model.silicon import package_cost
+from model.system import System
 
-if TYPE_CHECKING:
-    from model.chip import Chip
-    from model.system import System
-
-YEAR_S = 31557600.0
 HOUR_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """A price basis, resolved for one machine. What is not bought costs nothing."""
-
-    name: str
-    electricity_usd_per_j: float = 0.0  # at the meter of the building
-    facility_usd_per_w_s: float = 0.0  # a second, for each watt that the machine may draw at its plug
-    annual_interest: float = 0.0
-    lifetime_s: float = 4.0 * YEAR_S  # over which it is paid back
-    utilisation: float = 1.0  # share of hours in use
-    annual_maintenance: float = 0.0  # repairs and staff, of the price and a year
-    paid_fraction: float = 1.0  # of every price below and of the parts'
-    package_usd: float | None = None  # a chip package; None: made of its silicon and the margin
-    gross_margin: float = 0.0  # of that: share of the price that is not cost
-    integration_usd: float = 0.0  # a unit's listed price less its parts; negative where it is sold below them
-    integration_fraction: float = 0.0  # of chips and parts, beside that: where no price of the unit is listed
-    rent_usd_per_s: float | None = None  # of a package; then nothing else is paid
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +135,6 @@ def capital_recovery(annual_interest: Any, years: Any) -> Array:
     return np.asarray(np.where(lost > 0.0, interest / np.where(lost > 0.0, lost, 1.0), 1.0 / years))
 
 
-def rated_power(system: System, packages: Any) -> Array:
-    """Watts at the machine's plug with every chip at its cap and every part at its rating: what is provisioned."""
-    chip, facility = system.chip, system.facility
-    cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
-    beside = sum(part.count * part.watts / part.per_packages for part in system.parts)
-    load = np.asarray(packages, float) * (cap_w * chip.ranks_per_package + beside)
-    return np.asarray(load / facility.conversion_efficiency * (1.0 + facility.cooling_fraction))
-
-
 def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) -> SpendingParts:
     """USD a second that packages cost while they are in use.
 
@@ -186,7 +157,7 @@ def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) ->
     straight = price / years
     annuity = price * capital_recovery(prices.annual_interest, years)
     held_s = YEAR_S * np.asarray(prices.utilisation)  # seconds of a year that pay for it
-    provided = rated_power(system, number) if peak_w is None else np.asarray(peak_w, float)
+    provided = rated_power(system, number).machine if peak_w is None else np.asarray(peak_w, float)
     return SpendingParts(
         depreciation=straight / held_s,
         interest=(annuity - straight) / held_s,

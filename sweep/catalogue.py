@@ -22,7 +22,7 @@ from model import chip as chips
 from model import system as systems
 from model import units
 from model.architecture import Architecture, Experts, LatentAttention, LowRankProjections, SparseAttention
-from model.money import Prices
+from model.prices import Prices
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep.errors import InputError, Problem, nearest, problem

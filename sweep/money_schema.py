@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from model.money import Prices
+from model.prices import Prices
 from model.silicon import Die, Process, Silicon
 from sweep.catalogue_schema import TITLE, each_with, may, need, record, table, under
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model.money import Prices, integration_of
+from model.money import integration_of
+from model.prices import Prices
 from model.silicon import Die, Process, Silicon
 from model.system import System
 from sweep import catalogue

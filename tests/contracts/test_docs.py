@@ -31,8 +31,9 @@ from model.chip import (
 )
 from model.cost import EnergyParts, MemoryParts, TimeParts
 from model.layout import CONTEXT_EXCHANGES, RANK_ORDERS, RECOMPUTE_MODULES, SCHEDULES
-from model.money import CapitalParts, Prices, SpendingParts
+from model.money import CapitalParts, SpendingParts
 from model.power import BOUNDARIES, COOLING
+from model.prices import Prices
 from model.serving.stack import ServingStack
 from model.silicon import SiliconParts
 from model.stack import Stack
