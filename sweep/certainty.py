@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from sweep.uncertainty.sensitivity import influences, share_on
 
 Row = dict[str, Any]
 BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
+_FLIPPED = 5  # layouts with which the place is sought where two designs meet
 RUMOURED = frozenset({"rumour", "placeholder"})
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
 _MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
@@ -188,7 +189,7 @@ def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contend
     sign = QUANTITIES[quantity].sign
     order = sorted(range(len(found)), key=lambda place: sign * standings[place]["nominal"])
     for ahead, behind in itertools.pairwise(order):
-        for flip in flips(found[behind], found[ahead], quantity):
+        for flip in flips(_few(found[behind]), _few(found[ahead]), quantity):
             if flip.factor is None:
                 break
             yield {
@@ -197,6 +198,12 @@ def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contend
                 "value": flip.value, "factor": flip.factor, "inside_range": flip.inside,
                 "probability": flip.probability,
             }  # fmt: skip
+
+
+def _few(one: Contender) -> Contender:
+    """A design with the first of its layouts: where two designs meet, the others add a hundredth at most."""
+    count = min(_FLIPPED, one.layouts.shape[0])
+    return replace(one, layouts=one.layouts.take(np.arange(count)))
 
 
 def kept_rows(tables: Sequence[Any], objective: str, most: int) -> list[Row]:

@@ -48,7 +48,16 @@ _MARKS: tuple[tuple[str, Family], ...] = (
     ("fraction", "fraction"), ("sustained_clock", "fraction"), ("yield", "fraction"),
 )  # fmt: skip
 _NEVER_BELOW = {"pue": 1.0, "oversubscription": 1.0}
-_SHARES = ("efficiency", "fraction", "sustained_clock", "wave_quantisation", "yield", "utilisation", "margin", "share")  # at most 1
+_SHARES = (
+    "efficiency",
+    "fraction",
+    "sustained_clock",
+    "wave_quantisation",
+    "yield",
+    "utilisation",
+    "margin",
+    "share",
+)  # at most 1
 
 
 @dataclass(frozen=True, slots=True)
