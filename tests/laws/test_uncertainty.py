@@ -136,8 +136,8 @@ def test_the_nominal_point_is_the_machine_of_the_catalogue(system: str) -> None:
     design = Design("", system, "", ())
     columns = uncertain_columns([design])
     assert len(columns) > 20
-    assert machine_at(design, nominal()) == catalogue.system(system)
-    assert machine_at(design, nominal(columns)) == catalogue.system(system)
+    assert machine_at(design, nominal()) == machine(design)
+    assert machine_at(design, nominal(columns)) == machine(design)
 
 
 def test_a_machine_at_a_point_reads_the_quantiles_of_its_numbers() -> None:
