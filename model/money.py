@@ -9,19 +9,17 @@ Source of the form: L. A. Barroso, U. Hölzle, P. Ranganathan, The Datacenter as
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from model.chip import Chip
 from model.cost import Parts, mapped
 from model.layout import Array
 from model.power import rated_power
 from model.prices import YEAR_S, Prices
 from model.silicon import package_cost
-
-if TYPE_CHECKING:
-    from model.chip import Chip
-    from model.system import System
+from model.system import System
 
 HOUR_S = 3600.0
 

@@ -165,7 +165,7 @@ def rated_power(system: System, packages: Any) -> PowerParts:
         return watts * packages
 
     cap_w = chip.power.board_w if chip.power_cap_w is None else chip.power_cap_w
-    chips = cap_w * chip.ranks_per_package * packages
+    chips = cap_w * chip.ranks_per_package * packages + group("chip")  # with those of a unit that stand idle
     names = ("host", "board", "switch", "optics", "cable", "nic", "storage", "rack")
     groups = {name: group(name) for name in names}
     load = chips + sum(groups.values())

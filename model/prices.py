@@ -1,4 +1,4 @@
-"""A price basis, resolved for one machine: what is paid for chips, energy, a building and money."""
+"""The prices that hold for a machine: what model/money.py reckons with."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from sweep import catalogue, serving_answer
 from sweep.answer import Answer, answer, headlines
 from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Question, cases
+from sweep.certainty import add_bands
 from sweep.errors import InputError, Problem, nearest
 from sweep.kinds import known_case
 from sweep.study import Study, parse
@@ -132,4 +133,6 @@ def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
         known = known_case(question, case)
         found, tally = known.search(0, known.space.count)
         outcomes[case.index] = summary(question, case, found, tally)
-    return Answered(study, answer(study, listed, outcomes), notes)
+    answered = answer(study, listed, outcomes)
+    add_bands(study, answered.rows)
+    return Answered(study, answered, notes)

@@ -405,7 +405,7 @@ def prices(
     name: str, system_name: str, corner: Corner = "nominal", extra: Path | None = None, chip_name: str | None = None
 ) -> Prices:
     """A price basis as it holds for one machine. Raises InputError as `system`."""
-    found = system(system_name, corner, extra, chip_name, name).prices
+    found = system(system_name, corner, extra, chip_name, prices=name).prices
     assert found is not None
     return found
 

@@ -19,6 +19,7 @@ import sweep
 from sweep import provenance, serving_answer, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
+from sweep.certainty import add_bands, comparisons, kept_rows
 from sweep.cluster import Pool, pool
 from sweep.errors import problem
 from sweep.failures import OutOfSpace, is_no_space
@@ -29,11 +30,12 @@ from sweep.sampled import baseline_notes
 from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
 from sweep.store import DamagedPartError, Place, RunFolder
-from sweep.store.parts import read_table
+from sweep.store.parts import part_name, read_table
 from sweep.study import Study
 from sweep.trial_log import FOLDER, TrialLog
 from sweep.trials import quiet
 
+_CERTAINTY = "uncertainty.json"
 _PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
 
 
@@ -49,6 +51,7 @@ class Finished:
     fresh: bool  # computed now, not taken from an earlier run
     failed: tuple[Mapping[str, Any], ...] = ()  # what is told of every task that raised
     untried: int = 0  # cases given up because every other one failed
+    certainty: tuple[Mapping[str, Any], ...] = ()  # comparisons at many points of what designs rest on
 
 
 @cache
@@ -205,7 +208,45 @@ def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     found = _read_back(run)
     told = headlines if run.study.phase == "training" else serving_answer.headlines
     lines = () if run.study.outer else tuple(told(run.study, found.rows))
-    return Finished(path, store.digest(path), found, (*lines, *_front(run)), notes, fresh, failed, untried)
+    add_bands(run.study, found.rows)
+    sure = _certainty(run, found)
+    return Finished(path, store.digest(path), found, (*lines, *_front(run)), notes, fresh, failed, untried, sure)
+
+
+def _certainty(run: _Run, found: Answer) -> tuple[Mapping[str, Any], ...]:
+    """How sure the answer is, where the study asks: from the run folder, or computed and kept there."""
+    study = run.study
+    if study.uncertainty is None or study.outer is not None or not found.rows:
+        return ()
+    kept = run.folder.path / _CERTAINTY
+    if kept.exists():
+        return tuple(json.loads(kept.read_text()))
+    compared = [one.as_json() for one in comparisons(study, _contests(run, found))]
+    kept.write_text(json.dumps(compared, indent=1) + "\n")
+    return tuple(compared)
+
+
+def _contests(run: _Run, found: Answer) -> Iterator[tuple[str, bool, list[list[dict[str, Any]]]]]:
+    """Designs at the same place of their sizes and at the same work, each with the best rows of its case."""
+    asked = run.study.uncertainty
+    assert asked is not None, "the study does not ask for it"
+    best = {row["case"]: row for row in found.rows}
+    contests: dict[tuple[str, int], list[Case]] = {}
+    for case in run.listed:
+        if case.index in best:
+            contests.setdefault((case.work.name, case.design.chips.index(case.chips_asked)), []).append(case)
+    largest = {work: max(size for own, size in contests if own == work) for work, _ in contests}
+    for (work, size), members in contests.items():
+        chips = sorted({case.chips for case in members})
+        title = f"{work}, {chips[0]:,}{'' if len(chips) == 1 else f' to {chips[-1]:,}'} chips"
+        rows = [_best_rows(run, case, asked.layouts) or [dict(best[case.index])] for case in members]
+        yield title, size == largest[work], rows
+
+
+def _best_rows(run: _Run, case: Case, most: int) -> list[dict[str, Any]]:
+    """The best rows of a case that the data set holds; none where it holds so many that they are in several parts."""
+    part = run.folder.designs / part_name(case)
+    return kept_rows([read_table(part)], run.study.search.objective, most) if part.exists() else []
 
 
 def _front(run: _Run) -> list[str]:

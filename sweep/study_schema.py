@@ -144,6 +144,13 @@ def _masks(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[int, ...]
     return read
 
 
+def _power_of_two(value: Any) -> int:
+    """A number of Sobol points, which are balanced in powers of two."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 16 <= value <= 1 << 20 or value & (value - 1):
+        raise ValueError(f"{value!r} is not a power of two from 16 to 1048576")
+    return value
+
+
 def _rows(value: Any) -> str:
     if not isinstance(value, str) or not ROWS.match(value):
         raise ValueError(f"{value!r} is none of: 'best', 'top:20', 'pareto', 'feasible', 'all'")
@@ -251,7 +258,7 @@ class OuterTable(Table):
 class UncertaintyTable(Table):
     """How sure the answer is: the machines' numbers drawn from their ranges, the best layouts evaluated at each."""
 
-    points: Annotated[int, Field(ge=16, le=1 << 20)] = 1024
+    points: Annotated[int, BeforeValidator(_power_of_two)] = 1024
     layouts: Annotated[int, Field(ge=1, le=10_000)] = 20
     quantities: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ()
     sensitivities: Annotated[int, Field(ge=0, le=1000)] = 8

@@ -22,7 +22,7 @@ from sweep.catalogue import Quantity
 
 TAIL = 1.2815515655446004  # standard normal deviate of 90 %
 # Whole numbers and what a study chooses: never drawn.
-FIXED = frozenset({"cores", "per_packages", "racks", "tolerance"})
+FIXED = frozenset({"cores", "per_packages", "racks", "tolerance", "clustering"})
 FIXED_WITHOUT_RANGE = frozenset({"count"})
 
 Family = Literal["fraction", "peak", "bandwidth", "capacity", "power", "energy", "latency", "price", "failure", "other"]

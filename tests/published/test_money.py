@@ -2,7 +2,8 @@
 
 import pytest
 
-from model.money import capital, network_usd, per_chip_hour, rated_power, spending
+from model.money import capital, network_usd, per_chip_hour, spending
+from model.power import rated_power
 from model.silicon import dies_per_wafer, good_die_usd, package_cost, sold_yield
 from model.system import System
 from sweep import catalogue
@@ -10,8 +11,7 @@ from sweep import catalogue
 
 def hour_usd(system: System) -> float:
     """USD of a package-hour with everything at its rating, in the building of the catalogue."""
-    power_w = rated_power(system, 1) * system.facility.pue
-    return float(per_chip_hour(spending(system, 1, power_w), 1))
+    return float(per_chip_hour(spending(system, 1, rated_power(system, 1).total), 1))
 
 
 def package_cost_usd(chip_name: str) -> float:

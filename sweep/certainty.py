@@ -1,0 +1,214 @@
+"""How sure the answer of a study is: its designs at many points of the numbers that they rest on.
+
+A row of the answer becomes a contender with the best layouts of its case; sweep/uncertainty draws the points. A row of
+serving is one of its instances at the row's working point: what an instance gains or loses at a point, the cluster
+does; of a disaggregated deployment the instances that decode.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from model.layout import (
+    CONTEXT_EXCHANGES,
+    OFFLOADS,
+    OVERLAPS,
+    RANK_ORDERS,
+    RECOMPUTE_MODULES,
+    SCHEDULES,
+    Layout,
+    mask_of,
+)
+from model.layout import SHORT as TRAINED
+from model.serving.instance import SHORT as SERVED
+from model.serving.instance import Instance
+from model.workload import Training
+from sweep import catalogue
+from sweep.columns import QUANTITIES
+from sweep.designs import Design
+from sweep.serving_explanation import work_of
+from sweep.study import Study
+from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
+from sweep.uncertainty.flips import flips
+from sweep.uncertainty.propagation import Assessment, assess
+from sweep.uncertainty.sensitivity import influences, share_on
+
+Row = dict[str, Any]
+BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
+_FLIPPED = 5  # layouts with which the place is sought where two designs meet
+RUMOURED = frozenset({"rumour", "placeholder"})
+_WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
+_MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
+LAYOUT_COLUMNS = tuple(dict.fromkeys((*TRAINED.values(), *SERVED.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Designs of one size at one piece of work, compared in one quantity.
+
+    Attributes
+    ----------
+    standings
+        A row for each design: its band, and the probability that it is the best.
+    rests_on
+        Design -> the numbers that its result rests on most: what, the kind of its source, effect and shares.
+    overtaking
+        Values of single numbers at which a design and the one ahead of it change places.
+    """
+
+    title: str
+    quantity: str
+    points: int
+    standings: tuple[Row, ...]
+    rests_on: Mapping[str, tuple[Row, ...]]
+    overtaking: tuple[Row, ...]
+
+    def as_json(self) -> Row:
+        """Plain values."""
+        return asdict(self)
+
+
+# ------------------------------------------------------------------------------------------------ rows as contenders
+def contender(design: Design, rows: Sequence[Mapping[str, Any]]) -> Contender:
+    """A design with some rows of one of its cases, the best first. Raises InputError for an unknown entry."""
+    first, extra = rows[0], design.extra
+    shape = catalogue.architecture(str(first["model"]), extra)
+    if "phase" not in first:
+        training = Training(shape, int(first["sequence"]), first["number_format"], float(first["expert_imbalance"]))
+        return training_contender(design, catalogue.stack(design.stack, extra), training, _layouts(rows))
+    decodes = first["deployment"] == "disaggregated"
+    alike = [row for row in rows if row["deployment"] == first["deployment"] and row["redundant"] == first["redundant"]]
+    serving = work_of(dict(first)).serving(shape, int(first["redundant"]))
+    engine = catalogue.engine(design.stack, extra)
+    return serving_contender(design, engine, serving, _instances(alike), "decode" if decodes else first["phase"])
+
+
+def _layouts(rows: Sequence[Mapping[str, Any]]) -> Layout:
+    return Layout(**{name: np.array([_code(short, row[short]) for row in rows]) for name, short in TRAINED.items()})
+
+
+def _instances(rows: Sequence[Mapping[str, Any]]) -> Instance:
+    return Instance(**{name: np.array([row.get(short, 0) for row in rows]) for name, short in SERVED.items()})
+
+
+def _code(column: str, value: Any) -> int:
+    if column in _MASKS:
+        return mask_of(str(value).split("+"), _MASKS[column], column)
+    return _WORDS[column].index(value) if column in _WORDS else int(value)
+
+
+# ------------------------------------------------------------------------------------------------ every answer
+def add_bands(study: Study, rows: Sequence[Row]) -> None:
+    """Give rows of rumoured machines the 10 to 90 % band of what is asked for, and the share that rests on rumour."""
+    designs = {design.label: design for design in study.designs}
+    for row in rows:
+        if not row["scenario"] or row["trial"] >= 0:
+            continue
+        one = contender(designs[row["design"]], [row])
+        for name in dict.fromkeys((study.search.objective, "tokens_per_s")):
+            row |= band_of(one, name, row, study.seed)
+
+
+def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0) -> Row:
+    """Columns of a row with a quantity's band and the share of its variance that rests on rumours and placeholders.
+
+    Empty where the quantity has no logarithm at some point.
+    """
+    value = row[quantity]
+    if value is None or quantity not in QUANTITIES:
+        return {}
+    try:
+        found = assess([one], quantity, BAND_POINTS, seed).standings[0].fixed
+        share = share_on(influences(one, quantity, 0), RUMOURED)
+    except ValueError:
+        return {}
+    scale = value / found.nominal
+    known = {"p10": found.low, "p50": found.median, "p90": found.high}
+    bands = {f"{quantity}_{name}": None if edge != edge else edge * scale for name, edge in known.items()}
+    return bands | {f"{quantity}_rumoured_share": share}
+
+
+# ------------------------------------------------------------------------------------------------ where it is asked
+def comparisons(study: Study, groups: Iterable[tuple[str, bool, list[list[Row]]]]) -> Iterator[Comparison]:
+    """Compare designs as the study asks.
+
+    Parameters
+    ----------
+    groups
+        Title, whether to say what the results rest on, and for each design the best rows of its case.
+    """
+    asked = study.uncertainty
+    assert asked is not None, "the study does not ask for it"
+    designs = {design.label: design for design in study.designs}
+    for title, wholly, cases in groups:
+        found = [contender(designs[rows[0]["design"]], rows) for rows in cases]
+        for quantity in asked.quantities:
+            assessment = assess(found, quantity, asked.points, study.seed)
+            yield _comparison(study, title, quantity, assessment, found, cases, wholly)
+
+
+def _comparison(
+    study: Study, title: str, quantity: str, assessment: Assessment, found: Sequence[Contender],
+    cases: Sequence[Sequence[Row]], wholly: bool,
+) -> Comparison:  # fmt: skip
+    standings, rests_on = [], {}
+    asked = study.uncertainty
+    assert asked is not None, "the study does not ask for it"
+    for standing, one, rows in zip(assessment.standings, found, cases, strict=True):
+        effects = influences(one, quantity)
+        scale = rows[0][quantity] / standing.band.nominal
+        standings.append(
+            {
+                "design": standing.label, "chips": rows[0]["chips"], "scenario": rows[0]["scenario"],
+                "nominal": standing.band.nominal * scale, "p10": standing.band.low * scale,
+                "p50": standing.band.median * scale, "p90": standing.band.high * scale,
+                "best": standing.best, "near_best": standing.near_best, "feasible": standing.feasible,
+                "rumoured_share": share_on(effects, RUMOURED), "unsure_share": share_on(effects),
+            }
+        )  # fmt: skip
+        if wholly:
+            total = sum(effect.effect**2 for effect in effects) or 1.0
+            rests_on[standing.label] = tuple(
+                {
+                    "number": effect.column.text, "kinds": sorted(effect.origins), "elasticity": effect.elasticity,
+                    "effect": effect.effect, "share": effect.effect**2 / total,
+                }
+                for effect in effects[: asked.sensitivities]
+            )  # fmt: skip
+    overtaking = tuple(_overtaking(quantity, standings, found)) if wholly else ()
+    return Comparison(title, quantity, assessment.points, tuple(standings), rests_on, overtaking)
+
+
+def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contender]) -> Iterator[Row]:
+    """For each design and the one ahead of it: the single numbers, nearest first, at which they change places."""
+    sign = QUANTITIES[quantity].sign
+    order = sorted(range(len(found)), key=lambda place: sign * standings[place]["nominal"])
+    for ahead, behind in itertools.pairwise(order):
+        for flip in flips(_few(found[behind]), _few(found[ahead]), quantity):
+            if flip.factor is None:
+                break
+            yield {
+                "design": standings[behind]["design"], "overtakes": standings[ahead]["design"],
+                "number": flip.column.text, "unit": flip.number.quantity.unit, "now": flip.number.quantity.value,
+                "value": flip.value, "factor": flip.factor, "inside_range": flip.inside,
+                "probability": flip.probability,
+            }  # fmt: skip
+
+
+def _few(one: Contender) -> Contender:
+    """A design with the first of its layouts: where two designs meet, the others add a hundredth at most."""
+    count = min(_FLIPPED, one.layouts.shape[0])
+    return replace(one, layouts=one.layouts.take(np.arange(count)))
+
+
+def kept_rows(tables: Sequence[Any], objective: str, most: int) -> list[Row]:
+    """The best feasible rows of the parts of a case, as Arrow tables."""
+    sign = QUANTITIES[objective].sign
+    rows = [row for table in tables for row in table.to_pylist() if row["feasible"]]
+    rows.sort(key=lambda row: (sign * row[objective], row["layout_id"]))
+    return rows[:most]
