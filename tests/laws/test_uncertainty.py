@@ -49,7 +49,7 @@ from sweep.uncertainty.points import (
     sobol_points,
     uncertain_columns,
 )
-from sweep.uncertainty.propagation import columns_of
+from sweep.uncertainty.propagation import columns_of, weightiest_first
 from sweep.uncertainty.sensitivity import sobol_indices
 from tests.laws.strategies import random_layouts
 
@@ -193,8 +193,7 @@ def test_an_assessment_equals_a_loop_of_plain_calls() -> None:
     """Each point by itself, with a machine of plain numbers: the same best value, infeasible layouts left out."""
     one = replace(contender("atlas-910d-supernode"), error=None)
     found = assess([one], RATE, 16, seed=2)
-    columns = uncertain_columns([one.design])
-    points = sobol_points(columns, 16, 2)
+    points = sobol_points(found.columns, 16, 2)
     stack = catalogue.stack(one.design.stack)
     for point in range(16):
         alone = machine_as_read(one.design, _plain(points.part(point, point + 1)))
@@ -213,6 +212,14 @@ def _plain(points: Drawn) -> catalogue.Reading:
         return float(value[0, 0]) if isinstance(value, np.ndarray) else value
 
     return read
+
+
+def test_the_evenest_places_go_to_the_numbers_that_matter_most() -> None:
+    """Every column once, that of the rumoured peak first."""
+    pair = [contender("cloudmatrix-384"), contender("atlas-920-supernode")]
+    columns = weightiest_first(pair, RATE)
+    assert columns[0] == Column("chips/ascend-920", "peak_flops")
+    assert sorted(columns) == sorted(columns_of(pair))
 
 
 def test_equal_designs_are_best_equally_often() -> None:
