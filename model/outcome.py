@@ -65,6 +65,22 @@ def usd_per_million_tokens(cost: Costed) -> Array:
     return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
 
 
+def racks_of(system: System, packages: Any) -> Array:
+    """Racks of so many packages, shares of one counted."""
+    return _UNKNOWN if system.racks is None else np.asarray(packages / system.unit_packages * system.racks.racks)
+
+
+def racks(cost: Costed) -> Array:
+    """Racks that the machine stands in."""
+    return np.broadcast_to(racks_of(cost.system, cost.packages), np.shape(cost.power))
+
+
+def floor_m2(cost: Costed) -> Array:
+    """Square metres of floor, aisles shared."""
+    standing = cost.system.racks
+    return racks(cost) * (np.nan if standing is None else standing.rack_floor_m2)
+
+
 # ------------------------------------------------------------------------------------------------ over weeks
 def availability(cost: Costed) -> reliability.Availability:
     """Where the weeks of a training go; the cluster that serves loses the requests in flight, which are few seconds."""

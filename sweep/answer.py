@@ -237,12 +237,26 @@ def _remarks(study: Study, rows: list[Row]) -> tuple[str, ...]:
             f"Equal: chips for the throughput of {study.reference} at that size, interpolated between a design's own "
             "sizes (straight lines in logarithms)."
         )
+    remarks += _cheapest(study, rows)
     if any(row["scenario"] for row in rows):
         remarks.append(
-            "Rumour: the machine exists in rumour or on a roadmap only; the range is the best at the low and at the "
-            "high end of its numbers."
+            "Rumour: the machine exists in rumour or on a roadmap only. Its numbers are what was rumoured, not the "
+            "middle of what is likely: read its band."
         )
     return tuple(remarks)
+
+
+def _cheapest(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """At which of its sizes each design trains the most for a dollar, where a whole training is asked for."""
+    groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        if row.get("training_usd") is not None:
+            groups.setdefault((row["model"], row["number_format"]), {}).setdefault(row["design"], []).append(row)
+    for (model, number_format), designs in groups.items():
+        best = [min(own, key=lambda row: row["training_usd"]) for own in designs.values() if len(own) > 1]
+        told = [f"{row['design']} {row['chips']:,} chips, {units.show(row['training_usd'], 'USD')}" for row in best]
+        if told:
+            yield f"{model}, {number_format}: a dollar trains the most at {'; '.join(told)}."
 
 
 def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
@@ -266,7 +280,20 @@ def standing(row: Mapping[str, Any], base: Mapping[str, Any] | None, quantity: Q
     """A row's value and its ratio to the reference's, and whether its machine is a rumour."""
     ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
     value = units.show(row[quantity.name], quantity.dimension.unit)
-    return f"{value}{ratio}", ", rumour" if row["scenario"] else ""
+    if not row["scenario"]:
+        return f"{value}{ratio}", ""
+    ends = [row.get(f"{quantity.name}_{end}") for end in ("p10", "p90")]
+    known = [units.show(end, quantity.dimension.unit) for end in ends if end is not None]
+    return f"{value}{ratio}", f", rumour ({' to '.join(known)})" if len(known) == len(ends) else ", rumour"
+
+
+def band_text(row: Mapping[str, Any], name: str = "tokens_per_s") -> str:
+    """The 10 to 90 % band of a row, as tables have it; empty without one."""
+    if f"{name}_p10" not in row:
+        return ""
+    unit = QUANTITIES[name].dimension.unit
+    ends = (row[f"{name}_p10"], row[f"{name}_p90"])
+    return " to ".join("none" if end is None else units.show(end, unit).removesuffix(unit) for end in ends)
 
 
 def layout_text(row: Mapping[str, Any]) -> str:

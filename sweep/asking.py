@@ -133,6 +133,4 @@ def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
         known = known_case(question, case)
         found, tally = known.search(0, known.space.count)
         outcomes[case.index] = summary(question, case, found, tally)
-    answered = answer(study, listed, outcomes)
-    add_bands(study, answered.rows)
-    return Answered(study, answered, notes)
+    return Answered(study, add_bands(study, answer(study, listed, outcomes)), notes)

@@ -31,7 +31,7 @@ from model.data_parallel import DataCost
 from model.energy import Energy
 from model.layout import RECOMPUTE_MODULES, Array
 from model.memory import memory
-from model.outcome import capital_of, spending_of
+from model.outcome import capital_of, racks_of, spending_of
 from model.step import LocalCosts, assemble, model_flops_per_token
 from model.system import System
 from sweep.cases import Records
@@ -221,20 +221,24 @@ def bound_values(known: Records, floors: Floors, names: tuple[str, ...]) -> Arra
         "goodput": np.full(floors.seconds.shape, -1.0),
         "mtbf_s": np.full(floors.seconds.shape, -np.inf),
         "useful_tokens_per_s": -rate,
-        **_money(system, problem.ranks, floors, tokens),
+        **_bought(system, problem.ranks, floors, tokens),
         "energy_per_token_j": floors.joules / tokens,
         "hbm_used_bytes": floors.bytes,
     }
     return np.stack([values[name] for name in names], axis=1)
 
 
-def _money(system: System, ranks: int, floors: Floors, tokens: float) -> dict[str, Array]:
+def _bought(system: System, ranks: int, floors: Floors, tokens: float) -> dict[str, Array]:
     """Least that layouts cost: what stands by the hour for the least time, and the least energy."""
     packages = ranks * system.packages_per_rank
     spent = (
         np.asarray(spending_of(system, packages, floors.joules / floors.seconds)) * _ROUNDING
     )  # USD/s, were both met
+    racks = np.asarray(racks_of(system, packages)) * _ROUNDING
+    floor = racks * (np.nan if system.racks is None else system.racks.rack_floor_m2)
     return {
+        "racks": np.broadcast_to(racks, floors.seconds.shape),
+        "floor_m2": np.broadcast_to(floor, floors.seconds.shape),
         "capital_usd": np.broadcast_to(capital_of(system, packages) * _ROUNDING, floors.seconds.shape),
         "usd_per_chip_hour": np.broadcast_to(
             spending_of(system, packages, 0.0) / packages * 3600.0 * _ROUNDING, floors.seconds.shape

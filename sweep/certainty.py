@@ -8,6 +8,7 @@ does; of a disaggregated deployment the instances that decode.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from model.serving.instance import SHORT as SERVED
 from model.serving.instance import Instance
 from model.workload import Training
 from sweep import catalogue
+from sweep.answer import Answer
 from sweep.columns import QUANTITIES
 from sweep.designs import Design
 from sweep.serving_explanation import work_of
@@ -103,15 +105,26 @@ def _code(column: str, value: Any) -> int:
 
 
 # ------------------------------------------------------------------------------------------------ every answer
-def add_bands(study: Study, rows: Sequence[Row]) -> None:
+def add_bands(study: Study, found: Answer) -> Answer:
     """Give rows of rumoured machines the 10 to 90 % band of what is asked for, and the share that rests on rumour."""
     designs = {design.label: design for design in study.designs}
-    for row in rows:
+    shares: dict[str, float] = {}
+    name = study.search.objective
+    for row in found.rows:
         if not row["scenario"] or row["trial"] >= 0:
             continue
         one = contender(designs[row["design"]], [row])
-        for name in dict.fromkeys((study.search.objective, "tokens_per_s")):
-            row |= band_of(one, name, row, study.seed)
+        for quantity in dict.fromkeys((name, "tokens_per_s")):
+            row |= band_of(one, quantity, row, study.seed)
+        shares[row["design"]] = row.get(f"{name}_rumoured_share", math.nan)
+    if not shares:
+        return found
+    told = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+    remark = (
+        f"Bands: 10 to 90 % of {BAND_POINTS} draws of all numbers behind a machine and of the model's error. Of the "
+        f"variance of {name} rests on rumours and placeholders: {told}."
+    )
+    return replace(found, remarks=(*found.remarks, remark))
 
 
 def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0) -> Row:

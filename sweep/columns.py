@@ -29,8 +29,10 @@ from model.layout import (
 )
 from model.outcome import (
     capital_usd,
+    floor_m2,
     goodput,
     mean_time_between_failures,
+    racks,
     usd_per_chip_hour,
     usd_per_million_tokens,
     useful_tokens_per_second,
@@ -114,6 +116,8 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity(
             "mtbf_s", units.SECONDS, "mean time between failures that stop the job", "more", mean_time_between_failures
         ),
+        Quantity("racks", units.NUMBER, "racks that the machine stands in", "less", racks),
+        Quantity("floor_m2", units.AREA, "floor of its racks with their share of the aisles", "less", floor_m2),
         Quantity("capital_usd", units.DOLLARS, "price of the machine", "less", capital_usd),
         Quantity(
             "usd_per_chip_hour",
@@ -354,7 +358,7 @@ class ColumnSet:
         return (*self.identity, *self.layout, *self.quantities, "bound_by", *self.parts, "feasible", *self.limits)
 
 
-_MONEY = ("capital_usd", "usd_per_chip_hour", "usd_per_million_tokens")
+_BOUGHT = ("racks", "floor_m2", "capital_usd", "usd_per_chip_hour", "usd_per_million_tokens")
 _OF_TRAINING = ("sequence", "expert_imbalance", "training_tokens")
 TRAINING = ColumnSet(
     tuple(IDENTITY_MEANINGS),
@@ -372,14 +376,14 @@ TRAINING = ColumnSet(
         "mtbf_s",
         "goodput",
         "useful_tokens_per_s",
-        *_MONEY,
+        *_BOUGHT,
     ),
     _parts(("time", "s", TimeParts), ("memory", "bytes", MemoryParts), ("energy", "j", EnergyParts)),
 )
 _SERVED_IDENTITY = tuple(name for name in IDENTITY_MEANINGS if name not in _OF_TRAINING)
 _RATES = (
     "tokens_per_s", "tokens_per_s_per_chip", "tokens_per_s_per_watt", "requests_per_s", "power_w",
-    "energy_per_token_j", "hbm_used_bytes", "chips_used", *_MONEY,
+    "energy_per_token_j", "hbm_used_bytes", "chips_used", *_BOUGHT,
 )  # fmt: skip
 _FIRST, _EACH = ("ttft_s", "ttft_p99_s"), ("tpot_s", "tpot_p99_s", "tokens_per_s_per_user")
 

@@ -205,10 +205,9 @@ def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     path = run.folder.path
     fresh = not store.is_finished(path)
     failed, untried = _compute(run)
-    found = _read_back(run)
+    found = add_bands(run.study, _read_back(run))
     told = headlines if run.study.phase == "training" else serving_answer.headlines
     lines = () if run.study.outer else tuple(told(run.study, found.rows))
-    add_bands(run.study, found.rows)
     sure = _certainty(run, found)
     return Finished(path, store.digest(path), found, (*lines, *_front(run)), notes, fresh, failed, untried, sure)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import units
-from sweep.answer import standing
+from sweep.answer import band_text, standing
 from sweep.columns import QUANTITIES, SETS
 from sweep.study import Study
 from sweep.work import TARGETS
@@ -129,10 +129,10 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     known = SETS[rows[0]["phase"]].quantities
     latencies = [name for name in TARGETS if name in known and (wide or "p99" not in name)]
     loaded = any(row["load_tokens_per_s"] for row in rows)
-    bands = any("tokens_per_s_low" in row for row in rows)
+    bands = any("tokens_per_s_p10" in row for row in rows)
     headings = ["design", "format", "chips", *(["used"] if loaded else []), "tokens/s", "a chip"]
-    headings += ["low to high"] if bands else []
-    headings += [latency_name(name) for name in latencies] + ["power", "J/token"]
+    headings += ["10 to 90 %"] if bands else []
+    headings += [latency_name(name) for name in latencies] + ["power", "J/token", "USD/Mtoken"]
     headings += ["largest part", "HBM", "row"] if wide else []
     for name in headings:
         table.add_column(
@@ -145,19 +145,17 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
         cells = [label if label != previous else "", str(row["number_format"]), f"{row['chips']:,}"]
         cells += [f"{row['chips_used']:,.0f}"] if loaded else []
         cells += [units.show(row["tokens_per_s"], "token/s"), f"{row['tokens_per_s_per_chip']:,.0f}"]
-        cells += [_band(row)] if bands else []
+        cells += [band_text(row)] if bands else []
         cells += [units.show(row[name], "s") for name in latencies]
-        cells += [units.show(row["power_w"], "W"), f"{row['energy_per_token_j']:.3g}"]
+        cost = row["usd_per_million_tokens"]
+        cells += [
+            units.show(row["power_w"], "W"),
+            f"{row['energy_per_token_j']:.3g}",
+            "" if cost is None else f"{cost:.3g}",
+        ]
         cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
         if label != previous and previous is not None:
             table.add_section()
         previous = label
         table.add_row(*cells, layout_text(row))
     return table
-
-
-def _band(row: Row) -> str:
-    if "tokens_per_s_low" not in row:
-        return ""
-    ends = (row["tokens_per_s_low"], row["tokens_per_s_high"])
-    return " to ".join("none" if end is None else units.show(end, "token/s").removesuffix("token/s") for end in ends)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from model import units
 from sweep import serving_answer
-from sweep.answer import Row, layout_text
+from sweep.answer import Row, band_text, layout_text
+from sweep.columns import QUANTITIES
 from sweep.designs import dimension_of
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_NEAREST = 3  # numbers told of a pair of designs
 
 
 def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
@@ -64,7 +68,7 @@ def _empty(title: str, headings: Sequence[tuple[str, str]]) -> Table:
 
 
 def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
-    bands = any("tokens_per_s_low" in row for row in rows)
+    bands = any("tokens_per_s_p10" in row for row in rows)
     equal = any("chips_equal_throughput_text" in row for row in rows)
     sampled = any("sampled_gap" in row for row in rows)
     batches = len({row["gbs"] for row in rows}) > 1
@@ -74,7 +78,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     for row in rows:
         label = label_of(row)
         cells = [label if label != previous else "", f"{row['chips']:,}", units.show(row["tokens_per_s"], "token/s")]
-        cells += [_band(row)] if bands else []
+        cells += [band_text(row)] if bands else []
         cells += [f"{row['mfu']:.1%}", units.show(row["power_w"], "W"), _joules(row), _dollars(row)]
         cells += [row.get("chips_equal_throughput_text", "")] if equal else []
         cells += [_gap(row)] if sampled else []
@@ -90,7 +94,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
 
 def _headings(bands: bool, equal: bool, sampled: bool, wide: bool, changed: bool) -> list[tuple[str, str]]:
     headings = [("design", "left"), ("chips", "right"), ("tokens/s", "right")]
-    headings += [("low to high", "right")] if bands else []
+    headings += [("10 to 90 %", "right")] if bands else []
     headings += [("MFU", "right"), ("power", "right"), ("J/token", "right"), ("USD/Mtoken", "right")]
     headings += [("equal", "right")] if equal else []
     headings += [("sampling lost", "right")] if sampled else []
@@ -108,13 +112,6 @@ def _changes(row: Row, batches: bool) -> str:
     return ", ".join(texts)
 
 
-def _band(row: Row) -> str:
-    if "tokens_per_s_low" not in row:
-        return ""
-    ends = [row["tokens_per_s_low"], row["tokens_per_s_high"]]
-    return " to ".join("none" if end is None else units.show(end, "token/s").removesuffix("token/s") for end in ends)
-
-
 def _joules(row: Row) -> str:
     return f"{row['energy_per_token_j']:.3g}"
 
@@ -130,3 +127,61 @@ def _gap(row: Row) -> str:
         return "all" if "sampled" in row else ""
     near = row["sampled_trials_to_1pct"]
     return f"{gap:.1%}" + (f", near at {near:,}" if near else "")
+
+
+# ------------------------------------------------------------------------------------------------ how sure it is
+def certainty_tables(compared: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+    """Bands of each comparison, what its results rest on, and where designs would change places."""
+    for one in compared:
+        unit = QUANTITIES[one["quantity"]].dimension.unit
+        yield _bands_table(one, unit)
+        if one["rests_on"]:
+            yield _rests_table(one)
+        if one["overtaking"]:
+            yield _overtaking_table(one)
+
+
+def _bands_table(one: Mapping[str, Any], unit: str) -> Table:
+    columns = ("as catalogued", "10 %", "median", "90 %", "best", "near best", "on rumour")
+    table = _empty(
+        f"{one['title']}: {one['quantity']}, {one['points']:,} draws",
+        [("design", "left"), *((name, "right") for name in columns)],
+    )
+    for row in one["standings"]:
+        values = [units.show(row[name], unit) for name in ("nominal", "p10", "p50", "p90")]
+        shares = [f"{row[name]:.0%}" for name in ("best", "near_best", "rumoured_share")]
+        table.add_row(label_of(row), *values, *shares)
+    return table
+
+
+def _rests_table(one: Mapping[str, Any]) -> Table:
+    headings = [("design", "left"), ("rests on", "left"), ("kind", "left"), ("share", "right"), ("elasticity", "right")]
+    table = _empty(f"{one['title']}: what {one['quantity']} rests on", headings)
+    for design, numbers in one["rests_on"].items():
+        for place, number in enumerate(numbers):
+            cells = (
+                number["number"],
+                ", ".join(number["kinds"]),
+                f"{number['share']:.0%}",
+                f"{number['elasticity']:+.2f}",
+            )
+            table.add_row("" if place else design, *cells)
+        table.add_section()
+    return table
+
+
+def _overtaking_table(one: Mapping[str, Any]) -> Table:
+    """The nearest places; the rest stands in the run's uncertainty.json."""
+    headings = [("design", "left"), ("overtakes", "left"), ("if", "left"), ("were", "right"), ("instead of", "right"),
+                ("that is beyond", "right")]  # fmt: skip
+    table = _empty(f"{one['title']}: what would have to be true", headings)
+    told: dict[tuple[str, str], int] = {}
+    for row in one["overtaking"]:
+        pair = (row["design"], row["overtakes"])
+        told[pair] = told.get(pair, 0) + 1
+        if told[pair] <= _NEAREST:
+            values = [
+                units.show(row[name], row["unit"]) if row["unit"] else f"{row[name]:.3g}" for name in ("value", "now")
+            ]
+            table.add_row(*pair, row["number"], *values, f"{row['probability']:.0%}")
+    return table

@@ -16,7 +16,7 @@ from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
 from sweep.running import Finished, run_study
 from sweep.study import load
-from sweep.tables import answer_table
+from sweep.tables import answer_table, certainty_tables
 
 _SHOWN = 10  # failed cases listed in the message
 
@@ -84,6 +84,7 @@ def as_object(finished: Finished) -> dict[str, Any]:
         "answer": finished.answer.rows,
         "infeasible": finished.answer.failed,
         "failed": list(finished.failed),
+        "uncertainty": list(finished.certainty),
         "notes": [*finished.notes, *finished.answer.remarks],
     }
 
@@ -99,6 +100,8 @@ def show(finished: Finished, wide: bool) -> None:
     if finished.answer.rows:
         for table in answer_table(finished.answer.rows, wide):
             console.print(table)
+    for table in certainty_tables(finished.certainty):
+        console.print(table)
     if finished.answer.rows:
         for row in finished.answer.failed:
             console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
