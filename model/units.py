@@ -152,7 +152,7 @@ def show(value: float, unit: str, digits: int = 3) -> str:
         return f"{value / _BASES[unit][_SHOWN[unit]]:.{digits}g} {_SHOWN[unit]}"
     if unit == "s" and abs(value) >= _BASES["s"]["year"]:
         return f"{value / _BASES['s']['year']:.{digits}g} years"
-    if unit == "USD" and abs(value) < 1e3:
-        return f"{value:.{digits}g} {written}"  # nobody pays in milli-dollars
+    if unit in ("USD", "token/J") and abs(value) < 1e3:
+        return f"{value:.{digits}g} {written}"  # nobody counts milli-dollars, and a milli-token looks like a million
     scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s * 0.9995), _PREFIXES[-1])
     return f"{value / scale:.{max(digits, len(str(int(abs(value / scale)))))}g} {prefix}{written}"

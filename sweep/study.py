@@ -123,7 +123,7 @@ class Study:
     outer: Outer | None = None
     phase: Phase = "training"
     reference: str = ""  # label of the design whose throughput the others are to equal
-    corners: bool = True  # solve designs that rest on rumour at both ends of their ranges too
+    corners: bool = False  # solve designs that rest on rumour at both ends of their ranges too
     text: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)  # what was rounded or left out, for people
     uncertainty: Uncertainty | None = None

@@ -287,7 +287,7 @@ class StudyTable(Table):
     prices: str | None = None
     operation: str | None = None
     reference: str | None = None
-    corners: bool = True
+    corners: bool = False
     catalogue: str | None = None
     workloads: Annotated[list[WorkloadTable], Field(min_length=1)]
     designs: Annotated[list[DesignTable], Field(min_length=1)]

@@ -166,10 +166,11 @@ def test_optuna_drives_outer_variables(tmp_path: Path) -> None:
 def test_a_rumoured_machine_shows_its_band(tmp_path: Path) -> None:
     """A machine that rests on rumour is marked, and solved at both ends of its ranges."""
     text = STUDY.replace('"GB200"', '"910D"').replace("gb200-nvl72", "atlas-910d-supernode")
-    found = run(tmp_path, text.replace("chips = [32, 64]", "chips = [384]"))
+    found = run(tmp_path, text.replace("chips = [32, 64]", "chips = [384]\ncorners = true"))
     row = next(row for row in found["answer"] if row["design"] == "910D")
     assert row["scenario"]
     assert row["tokens_per_s_low"] < row["tokens_per_s"] < row["tokens_per_s_high"]
+    assert row["tokens_per_s_low"] < row["tokens_per_s_p10"] < row["tokens_per_s_p90"] < row["tokens_per_s_high"]
     shown = sweep("run", tmp_path / "study.toml", "--out", tmp_path / "runs").stdout
     assert "910D (rumour)" in shown
 
@@ -241,7 +242,7 @@ def test_a_row_says_all_that_its_numbers_need(tmp_path: Path) -> None:
 
     text = STUDY.replace('"hgx-h20"', '"hgx-h20"\npower_cap = "300 W"\nchange = { "chip.hbm_bandwidth" = "5 TB/s" }')
     text = text.replace("gb200-nvl72", "atlas-920-supernode")
-    found = run(tmp_path, text.replace("[32, 64]", "[32, 384]"))
+    found = run(tmp_path, text.replace("[32, 64]", "[32, 384]\ncorners = true"))
     words = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
     masks = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
     corners = set()
