@@ -32,7 +32,7 @@ class Prediction:
     chosen: str | None = None  # what the source leaves open, as the model filled it
     rules: tuple[str, ...] = ()  # of the case that changed the stack, or how it was read
     parts: Mapping[str, float] | None = None
-    roofline_error: float | None = None  # of the naive bound, for serving
+    roofline_error: float | None = None  # of plain peaks: FLOPs of the model, and in serving bytes, at the chip's rates
     kind: str | None = None  # "dense" or "MoE"
     chip: str | None = None  # as the case names it
     low: float | None = None  # 10 % of measurements are expected below it
@@ -52,7 +52,8 @@ class GroupError:
     p90: float
     max: float
     bias: float
-    roofline: float | None = None  # mean absolute error of the naive bound on the same cases
+    roofline: float | None = None  # mean absolute error of plain peaks on the same cases
+    constant: float | None = None  # the same of plain peaks times one constant: the best guess of a single MFU for all
     coverage: float | None = None  # share of the measured values that lie in their bands, without cases of grade C
     remark: str | None = None  # where the bands hold too few or too many
 
@@ -76,21 +77,29 @@ def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
         if one.error is not None:
             groups.setdefault((one.group, one.quantity), []).append(one)
             groups.setdefault(("all", one.quantity), []).append(one)
+    constants = {quantity: _constant(members) for (group, quantity), members in groups.items() if group == "all"}
     return [
-        _summed(group, quantity, members)
+        _summed(group, quantity, members, constants[quantity])
         for (group, quantity), members in sorted(groups.items(), key=lambda item: (item[0][0] == "all", item[0]))
     ]
 
 
-def _summed(group: str, quantity: str, members: Sequence[Prediction]) -> GroupError:
+def _constant(members: Sequence[Prediction]) -> float:
+    """The median of measured over plain peaks: what a guess by one constant would be made with."""
+    over = [1.0 + one.roofline_error for one in members if one.roofline_error is not None]
+    return float(np.median(1.0 / np.asarray(over))) if over else np.nan
+
+
+def _summed(group: str, quantity: str, members: Sequence[Prediction], constant: float) -> GroupError:
     errors = [one.error for one in members if one.error is not None]
     sizes = np.abs(errors)
-    naive = [abs(one.roofline_error) for one in members if one.roofline_error is not None]
+    naive = np.asarray([one.roofline_error for one in members if one.roofline_error is not None])
     held = [one.covered for one in members if one.covered is not None and one.grade != "C"]
     coverage = float(np.mean(held)) if held else None
     return GroupError(
         group, quantity, len(errors), float(sizes.mean()), float(np.median(sizes)), float(np.quantile(sizes, 0.9)),
-        float(sizes.max()), float(np.mean(errors)), float(np.mean(naive)) if naive else None,
+        float(sizes.max()), float(np.mean(errors)), float(np.abs(naive).mean()) if naive.size else None,
+        float(np.abs(constant * (1.0 + naive) - 1.0).mean()) if naive.size else None,
         coverage, _remark(coverage, len(held)),
     )  # fmt: skip
 

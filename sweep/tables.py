@@ -72,7 +72,7 @@ def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     equal = any("chips_equal_throughput_text" in row for row in rows)
     sampled = any("sampled_gap" in row for row in rows)
     batches = len({row["gbs"] for row in rows}) > 1
-    changed = batches or any(row["changes"] for row in rows)
+    changed = batches or len({(row["design"], row["changes"]) for row in rows}) > len({row["design"] for row in rows})
     table = _empty(title, _headings(bands, equal, sampled, wide, changed))
     previous = None
     for row in rows:

@@ -204,6 +204,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
         chosen=filled(asked.chosen, layout),
         predicted=seconds,
         error=seconds / float(blank.measured or np.nan) - 1.0,
+        roofline_error=float(cost.model_flops_utilisation[row]) * seconds / float(blank.measured or np.nan) - 1.0,
         parts={part: float(np.broadcast_to(v, cost.step_time.shape)[row]) for part, v in cost.time.parts().items()},
     )
     return [done, *_memory(case, done, float(cost.memory.total[row]))]
@@ -242,5 +243,6 @@ def _memory(case: Mapping[str, Any], done: Prediction, predicted: float) -> list
         if extra.get(key):
             measured = float(extra[key]) * scale
             error = predicted / measured - 1.0
-            return [replace(done, quantity="memory_bytes", measured=measured, predicted=predicted, error=error)]
+            blank = replace(done, roofline_error=None)
+            return [replace(blank, quantity="memory_bytes", measured=measured, predicted=predicted, error=error)]
     return []

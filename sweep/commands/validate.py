@@ -113,13 +113,13 @@ def _groups_table(groups: Sequence[GroupError]) -> Any:
     table.add_column("group")
     table.add_column("quantity")
     headings = ["cases", "mean |error|", "median", "90 %", "max", "bias"]
-    for heading in (*headings, *(["in band"] if bands else []), *(["roofline"] if naive else [])):
+    for heading in (*headings, *(["in band"] if bands else []), *(["roofline", "constant"] if naive else [])):
         table.add_column(heading, justify="right")
     for one in groups:
         held = "" if one.coverage is None else f"{100 * one.coverage:.0f} %"
-        bound = "" if one.roofline is None else f"{100 * one.roofline:.1f} %"
+        bound = ["" if error is None else f"{100 * error:.1f} %" for error in (one.roofline, one.constant)]
         table.add_row(
             one.group, one.quantity, str(one.n), *(f"{100 * v:.1f} %" for v in (one.mean_absolute_error, one.median,
-            one.p90, one.max)), _percent(one.bias), *([held] if bands else []), *([bound] if naive else []),
+            one.p90, one.max)), _percent(one.bias), *([held] if bands else []), *(bound if naive else []),
         )  # fmt: skip
     return table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.prediction import Prediction
+from sweep.prediction import Prediction, summarise
 from sweep.validation import predict, read_cases
 
 CASES = Path(__file__).parent / "training_cases.jsonl"
@@ -67,6 +67,15 @@ def test_memory_of_the_measured_b200_runs() -> None:
     assert len(found) == 43
     assert sum(found) / len(found) <= 0.05
     assert max(found) <= 0.10
+
+
+def test_the_model_beats_plain_peaks_and_the_best_single_mfu() -> None:
+    """On the same cases: a fourth of the error of one constant for all, a tenth of that of plain peaks."""
+    steps = next(one for one in summarise(predictions()) if (one.group, one.quantity) == ("all", "step_time_s"))
+    assert steps.constant is not None
+    assert steps.roofline is not None
+    assert 4 * steps.mean_absolute_error < steps.constant < steps.roofline
+    assert 10 * steps.mean_absolute_error < steps.roofline
 
 
 def test_every_case_is_predicted_or_has_a_reason() -> None:
