@@ -15,7 +15,6 @@ from model.cost import StepCost
 from model.layout import Array
 from model.system import System
 
-HOUR_S = 3600.0
 _UNKNOWN = np.asarray(np.nan)
 
 
@@ -56,13 +55,17 @@ def capital_usd(cost: Costed) -> Array:
 
 def usd_per_chip_hour(cost: Costed) -> Array:
     """US dollars of a chip package for an hour."""
-    return np.asarray(spending_of(cost.system, cost.packages, cost.power) / cost.packages * HOUR_S)
+    if cost.system.prices is None:
+        return _UNKNOWN
+    return money.per_chip_hour(money.spending(cost.system, cost.packages, cost.power), cost.packages)
 
 
 def usd_per_million_tokens(cost: Costed) -> Array:
     """US dollars of a million tokens that count."""
-    spent = spending_of(cost.system, cost.packages, cost.power)
-    return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
+    if cost.system.prices is None:
+        return _UNKNOWN
+    spent = money.spending(cost.system, cost.packages, cost.power)
+    return money.per_million_tokens(spent, cost.tokens_per_second, goodput(cost))
 
 
 def racks_of(system: System, packages: Any) -> Array:

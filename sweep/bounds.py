@@ -31,6 +31,7 @@ from model.data_parallel import DataCost
 from model.energy import Energy
 from model.layout import RECOMPUTE_MODULES, Array
 from model.memory import memory
+from model.money import HOUR_S
 from model.outcome import capital_of, racks_of, spending_of
 from model.step import LocalCosts, assemble, model_flops_per_token
 from model.system import System
@@ -241,7 +242,7 @@ def _bought(system: System, ranks: int, floors: Floors, tokens: float) -> dict[s
         "floor_m2": np.broadcast_to(floor, floors.seconds.shape),
         "capital_usd": np.broadcast_to(capital_of(system, packages) * _ROUNDING, floors.seconds.shape),
         "usd_per_chip_hour": np.broadcast_to(
-            spending_of(system, packages, 0.0) / packages * 3600.0 * _ROUNDING, floors.seconds.shape
+            spending_of(system, packages, 0.0) / packages * HOUR_S * _ROUNDING, floors.seconds.shape
         ),
         "usd_per_million_tokens": 1e6 * spent * floors.seconds / tokens,
     }

@@ -37,7 +37,7 @@ from sweep.serving_explanation import work_of
 from sweep.study import Study
 from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
 from sweep.uncertainty.flips import flips
-from sweep.uncertainty.propagation import Assessment, assess
+from sweep.uncertainty.propagation import Assessment, Band, assess
 from sweep.uncertainty.sensitivity import influences, share_on
 
 Row = dict[str, Any]
@@ -130,10 +130,10 @@ def add_bands(study: Study, found: Answer) -> Answer:
 def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0) -> Row:
     """Columns of a row with a quantity's band and the share of its variance that rests on rumours and placeholders.
 
-    Empty where the quantity has no logarithm at some point.
+    Empty where the row or its instance does not have the quantity, or it has no logarithm at some point.
     """
     value = row[quantity]
-    if value is None or quantity not in QUANTITIES:
+    if value is None or quantity == "chips_used":  # that is of the cluster, not of an instance
         return {}
     try:
         found = assess([one], quantity, BAND_POINTS, seed).standings[0].fixed
@@ -141,9 +141,14 @@ def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0
     except ValueError:
         return {}
     scale = value / found.nominal
-    known = {"p10": found.low, "p50": found.median, "p90": found.high}
-    bands = {f"{quantity}_{name}": None if edge != edge else edge * scale for name, edge in known.items()}
+    bands = {f"{quantity}_{name}": edge for name, edge in _edges(found, scale).items()}
     return bands | {f"{quantity}_rumoured_share": share}
+
+
+def _edges(band: Band, scale: float) -> Row:
+    """10, 50 and 90 % of a band; None where the design is feasible at no point."""
+    known = {"p10": band.low, "p50": band.median, "p90": band.high}
+    return {name: None if math.isnan(edge) else edge * scale for name, edge in known.items()}
 
 
 # ------------------------------------------------------------------------------------------------ where it is asked
@@ -178,8 +183,7 @@ def _comparison(
         standings.append(
             {
                 "design": standing.label, "chips": rows[0]["chips"], "scenario": rows[0]["scenario"],
-                "nominal": standing.band.nominal * scale, "p10": standing.band.low * scale,
-                "p50": standing.band.median * scale, "p90": standing.band.high * scale,
+                "nominal": standing.band.nominal * scale, **_edges(standing.band, scale),
                 "best": standing.best, "near_best": standing.near_best, "feasible": standing.feasible,
                 "rumoured_share": share_on(effects, RUMOURED), "unsure_share": share_on(effects),
             }

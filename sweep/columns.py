@@ -6,6 +6,7 @@ that they cannot disagree. Each phase of a model's life has its set of columns; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -226,7 +227,7 @@ IDENTITY_MEANINGS = {
     "trial": "trial of the outer search, -1 without one",
     "model": "model in the catalogue",
     "number_format": "number format of the matmuls",
-    "prices": "price basis of the catalogue",
+    "prices": "price basis of the catalogue; empty: none, and so are the columns of money",
     "operation": "how the cluster is run: failures, checkpoints, repair; an entry of the catalogue",
     "sequence": "tokens of a sequence",
     "expert_imbalance": "rows of the busiest expert rank over the mean",
@@ -257,7 +258,7 @@ def plain(name: str, value: Any) -> Any:
     number = value.item() if isinstance(value, np.generic) else value
     if name in CODED:
         return CODED[name][number]
-    return None if isinstance(number, float) and number != number else number  # what is not known, a price say
+    return None if isinstance(number, float) and not math.isfinite(number) else number  # not known: a price, say
 
 
 def _part_columns(cost: StepCost) -> dict[str, Any]:
@@ -359,6 +360,8 @@ class ColumnSet:
 
 
 _BOUGHT = ("racks", "floor_m2", "capital_usd", "usd_per_chip_hour", "usd_per_million_tokens")
+# Empty where a machine has no prices or no racks, or where nothing of it fails.
+MAY_LACK = frozenset({*_BOUGHT, "mtbf_s"})
 _OF_TRAINING = ("sequence", "expert_imbalance", "training_tokens")
 TRAINING = ColumnSet(
     tuple(IDENTITY_MEANINGS),

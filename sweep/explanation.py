@@ -140,7 +140,7 @@ class Explanation:
         if self.system.prices is None:
             return {}
         spent = money.spending(self.system, self.cost.packages, self.cost.power)
-        return {name: float(value) * outcome.HOUR_S for name, value in spent.parts().items() if float(value)}
+        return {name: float(value) * money.HOUR_S for name, value in spent.parts().items() if float(value)}
 
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""

@@ -67,7 +67,6 @@ def resolved(basis: Entry, system: System, machine: Entry, chip: Entry, corner: 
     InputError
         Where the basis lacks a price of this machine, with the keys to add.
     """
-    _check_names(basis)
     if basis.facts["pays"] == "rent":
         rent = _named(basis, "rents", chip.name, "rent_usd_per_s", corner)
         if rent is None:
@@ -105,26 +104,24 @@ def _named(basis: Entry, part: str, name: str, quantity: str, corner: At) -> Any
     return basis.value(at, corner) if at in basis.quantities else None
 
 
-def _check_names(basis: Entry) -> None:
-    """Refuse prices of chips and machines that do not exist, lest a slip of the pen leave the listed price."""
+def unknown_names(name: str, extra: Path | None = None) -> list[Problem]:
+    """Problems of a basis that prices chips or machines that do not exist: a slip of the pen leaves the listed price.
+
+    Looked for as a study is read, not as a run's row is: a run keeps the entries that it used, and no others.
+    """
+    basis = catalogue.entry("prices", name, extra)
     lists: dict[str, catalogue.Kind] = {
         "silicon_chips": "chips", "packages": "chips", "rents": "chips", "machines": "systems"
     }  # fmt: skip
     problems = []
     for key, kind in lists.items():
-        known = catalogue.names(kind, _extra_of(basis))
+        known = catalogue.names(kind, extra)
         problems += [
-            Problem(f"prices/{basis.file.name}", key, f"no entry of {kind} has this name", name, nearest(name, known))
-            for name in basis.facts.get(key, ())
-            if name not in known
+            Problem(f"prices/{basis.file.name}", key, f"no entry of {kind} has this name", one, nearest(one, known))
+            for one in basis.facts.get(key, ())
+            if one not in known
         ]
-    if problems:
-        raise InputError(problems)
-
-
-def _extra_of(basis: Entry) -> Path | None:
-    """The folder of one's own entries that a basis comes from; None for the catalogue's."""
-    return None if basis.file.is_relative_to(catalogue.DATA) else basis.file.parent.parent
+    return problems
 
 
 def _from_silicon(basis: Entry, chip: Entry) -> bool:

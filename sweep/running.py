@@ -16,7 +16,7 @@ from typing import Any
 
 import model
 import sweep
-from sweep import provenance, serving_answer, store
+from sweep import provenance, residuals, serving_answer, store
 from sweep.answer import Answer, answer, headlines
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.certainty import add_bands, comparisons, kept_rows
@@ -36,7 +36,7 @@ from sweep.trial_log import FOLDER, TrialLog
 from sweep.trials import quiet
 
 _CERTAINTY = "uncertainty.json"
-_PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray")
+_PACKAGES = ("matrixsweep", "numpy", "optuna", "pyarrow", "ray", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ def prepare(
         "code_sha256": code_fingerprint(),
         "libraries": {name: found[name] for name in ("numpy", "optuna")},  # the last bits of a row are theirs
     }
+    if study.uncertainty is not None:  # kept in the folder beside the rows
+        facts |= {"residuals_sha256": store.fingerprint([residuals.DATA.read_bytes()]), "scipy": found["scipy"]}
     name = store.fingerprint([json.dumps(facts, sort_keys=True).encode()])[:10]
     facts |= {"commit": commit(), "versions": found}
     metadata: dict[str, str] = {

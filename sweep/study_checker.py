@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model import units
 from model.money import capital
 from model.power import rated_power
+from model.reliability import mtbf
+from model.system import System
 from sweep import catalogue
 from sweep.axes import Axes
 from sweep.columns import SETS
@@ -24,6 +28,7 @@ from sweep.designs import (
 )
 from sweep.errors import InputError, Problem, nearest
 from sweep.explanation import layout_fields
+from sweep.price_basis import unknown_names
 from sweep.samplers import SAMPLERS
 from sweep.study import (
     OUTER_PLAIN,
@@ -104,6 +109,8 @@ class Checker:
         labels = [design.label for design in designs]
         if table.reference is not None and table.reference not in labels:
             self.wrong("reference", "no design has this label", table.reference, nearest(table.reference, labels))
+        if not self.problems:
+            self.must_be_known(table, designs)
         if self.problems:
             raise InputError(self.problems)
         return Study(
@@ -123,6 +130,23 @@ class Checker:
             notes=tuple(self.notes),
             uncertainty=self.uncertainty(table),
         )
+
+    def must_be_known(self, table: StudyTable, designs: tuple[Design, ...]) -> None:
+        """Note a problem for every quantity that the study decides by and that a design does not have."""
+        search = table.search
+        asked: dict[str, Iterable[str]] = {
+            "search.objective": (search.objective,),
+            "search.pareto": search.pareto if search.rows.startswith("pareto") else (),
+            "constraints": table.constraints,
+            "outer.objectives": table.outer.objectives if table.outer else (),
+            "uncertainty.quantities": table.uncertainty.quantities if table.uncertainty else (),
+        }
+        for design in designs:
+            lacking = not_known(machine(design))
+            for key, names in asked.items():
+                for name in names:
+                    if name in lacking:
+                        self.wrong(key, f"{design.label} {lacking[name]}", name, "leave it out, or the design")
 
     def uncertainty(self, table: StudyTable) -> Uncertainty | None:
         """How sure the answer is to be made; of the objective where no quantity is named."""
@@ -175,7 +199,10 @@ class Checker:
         return tuple(designs)
 
     def records_of(self, key: str, table: StudyTable, given: DesignTable) -> tuple[str, str] | None:
-        """Price basis and operation of a design; None where a name is unknown."""
+        """Price basis and operation of a design; None where a name is unknown.
+
+        Where no basis is named and the default has no price of the machine, the design has no prices.
+        """
         kinds: tuple[tuple[str, catalogue.Kind, str], ...] = (
             ("prices", "prices", DEFAULT_PRICES),
             ("operation", "operations", DEFAULT_OPERATION),
@@ -186,11 +213,27 @@ class Checker:
             at = f"{key}.{name}" if own else name
             found.append(own or getattr(table, name) or default)
             known = self.known(at, found[-1], kind) and known
+        if known and not (given.prices or table.prices):
+            found[0] = self.default_prices(given.system)
+        elif known:
+            self.problems += [one for one in unknown_names(found[0], self.extra) if one not in self.problems]
         return (found[0], found[1]) if known else None
+
+    def default_prices(self, system: str) -> str:
+        """The default basis; none where it lacks a price of a machine of one's own, which a note then says."""
+        try:
+            catalogue.system(system, extra=self.extra, prices=DEFAULT_PRICES)
+        except InputError as failure:  # of a machine that cannot be read it is told once more as the design is made
+            self.notes.append(f"{system} has no prices: {failure.problems[0].sentence()}")
+            return ""
+        return DEFAULT_PRICES
 
     def sized(self, key: str, table: StudyTable, design: Design) -> Design:
         """The design at sizes that the study's power feeds, or that its budget buys: as many whole units."""
         unit, system = machine(design).unit_packages, machine(design)
+        if table.budget and "capital_usd" in not_known(system):
+            self.wrong("budget", f"{design.label} {not_known(system)['capital_usd']}", None, "give chips or power")
+            return design
         each = float(rated_power(system, unit).total) if table.power else float(capital(system, unit).total)
         name, limits, unit_of = ("power", table.power, "W") if table.power else ("budget", table.budget or [], "USD")
         sizes = []
@@ -356,6 +399,20 @@ class Checker:
                 name = variable.name if variable.whole else f'"{variable.name}"'
                 self.wrong(f"{key}.{name}", str(failure))
         return tuple(found)
+
+
+def not_known(system: System) -> dict[str, str]:
+    """Quantities that a machine does not have, each with the reason."""
+    lacking: dict[str, str] = {}
+    if system.prices is None:
+        lacking |= dict.fromkeys(("capital_usd", "usd_per_chip_hour", "usd_per_million_tokens"), "has no prices")
+    elif system.prices.rent_usd_per_s is not None:
+        lacking["capital_usd"] = "is rented: nothing is bought"
+    if system.racks is None:
+        lacking |= dict.fromkeys(("racks", "floor_m2"), "has no record of its racks")
+    if np.isinf(mtbf(system, 1)):
+        lacking["mtbf_s"] = "never fails as it is run"
+    return lacking
 
 
 def _variable(name: str, values: list[Any] | RangeTable) -> Variable:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 from uuid import uuid4
 
-from sweep.columns import SETS
+from sweep.columns import MAY_LACK, SETS
 from sweep.store.parts import part_number
 from sweep.store.places import Place
 from sweep.store.reading import ahead
@@ -83,7 +83,8 @@ def _is_row(value: Any) -> bool:
         return True
     if not isinstance(value, dict) or not all(isinstance(one, str | int | float | None) for one in value.values()):
         return False
-    numbers = any(all(isinstance(value.get(name), int | float) for name in one.quantities) for one in SETS.values())
+    known = [[name for name in one.quantities if name not in MAY_LACK] for one in SETS.values()]
+    numbers = any(all(isinstance(value.get(name), int | float) for name in names) for names in known)
     return numbers and _is_count(value.get("case")) and _is_count(value.get("layout_id"))
 
 

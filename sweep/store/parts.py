@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweep.cases import Case, Question, identity
-from sweep.columns import CODED, EVERY_IDENTITY, QUANTITIES, SETS, describe
+from sweep.columns import CODED, EVERY_IDENTITY, MAY_LACK, QUANTITIES, SETS, describe
 from sweep.errors import InputError, Problem
 from sweep.store.places import Place, place
 
@@ -110,7 +110,7 @@ def table(question: Question, case: Case, found: Columns) -> pa.Table:
         else:
             array = pa.nulls(size, pa.float64())
         unit, meaning = describe(name)
-        may_lack = name.startswith(_LIMIT)
+        may_lack = name.startswith(_LIMIT) or name in MAY_LACK
         fields.append(pa.field(name, array.type, nullable=may_lack, metadata={"unit": unit, "meaning": meaning}))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=dict(question.metadata)))
@@ -125,7 +125,8 @@ def _column(name: str, values: Any) -> pa.Array:
         position = np.zeros(len(CODED[name]), np.int32)
         position[occur] = np.arange(len(occur))
         return pa.DictionaryArray.from_arrays(position[values], [CODED[name][code] for code in occur])
-    return pa.array(values.astype(_type(name, values.dtype), copy=False))
+    lacking = ~np.isfinite(values) if name in MAY_LACK else None
+    return pa.array(values.astype(_type(name, values.dtype), copy=False), mask=lacking)
 
 
 def _repeated(name: str, value: str | int | float | bool, size: int) -> pa.Array:

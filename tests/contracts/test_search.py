@@ -151,7 +151,17 @@ def test_the_search_finds_what_enumeration_finds(
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
-@pytest.mark.parametrize("objective", ["tokens_per_s", "mfu", "energy_per_token_j"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "tokens_per_s",
+        "mfu",
+        "energy_per_token_j",
+        "tokens_per_s_per_watt",
+        "usd_per_million_tokens",
+        "useful_tokens_per_s",
+    ],
+)
 def test_pruning_loses_no_row(machine: tuple[str, str, int, int], objective: str) -> None:
     """The best layouts found with bounds are those found by looking at every layout, bit for bit."""
     study, case = small(*machine)

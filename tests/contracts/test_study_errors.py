@@ -159,6 +159,9 @@ def test_each_mistake_is_named(before: str, after: str, key: str, words: str) ->
             "[outer]\ntrials = 1\nvariables = { chips = [8, 16] }\nbaselines = [{ chips = 8 }, { chips = 16 }]",
             "outer.baselines", "outer.trials = 1 must be at least their number, but got 2",
         ),
+        (
+            '[uncertainty]\nquantities = ["ttft_s"]', "uncertainty.quantities", "'ttft_s' is not a quantity",
+        ),
     ],
 )  # fmt: skip
 def test_each_mistake_in_an_optional_table_is_named(addition: str, key: str, words: str) -> None:
@@ -166,6 +169,28 @@ def test_each_mistake_in_an_optional_table_is_named(addition: str, key: str, wor
     found = problems(GOOD + addition)
     assert list(found) == [key]
     assert words in found[key]
+
+
+@pytest.mark.parametrize(
+    ("top", "addition", "key", "words"),
+    [
+        ('prices = "rental"', '[search]\nobjective = "capital_usd"', "search.objective", "is rented"),
+        ('operation = "none"', '[uncertainty]\nquantities = ["mtbf_s"]', "uncertainty.quantities", "never fails"),
+        ('operation = "none"', '[constraints]\nmtbf_s = ">= 5 h"', "constraints", "never fails"),
+    ],
+)
+def test_what_a_machine_does_not_have_decides_nothing(top: str, addition: str, key: str, words: str) -> None:
+    """No study seeks, bounds or draws a quantity that one of its designs does not have."""
+    found = problems(top + GOOD + addition)
+    assert list(found) == [key]
+    assert words in found[key]
+
+
+def test_a_budget_buys_what_has_a_price() -> None:
+    """No size follows from a budget for a machine that is rented."""
+    found = problems('budget = ["5 MUSD"]\nprices = "rental"' + GOOD.replace("chips = [16]", ""))
+    assert list(found) == ["budget"]
+    assert "is rented" in found["budget"]
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
