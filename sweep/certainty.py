@@ -38,7 +38,7 @@ from sweep.study import Study
 from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
 from sweep.uncertainty.flips import flips
 from sweep.uncertainty.propagation import Assessment, assess
-from sweep.uncertainty.sensitivity import influences, share_on
+from sweep.uncertainty.sensitivity import Influence, influences, share_on
 
 Row = dict[str, Any]
 BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
@@ -173,15 +173,17 @@ def _comparison(
     asked = study.uncertainty
     assert asked is not None, "the study does not ask for it"
     for standing, one, rows in zip(assessment.standings, found, cases, strict=True):
-        effects = influences(one, quantity)
-        scale = rows[0][quantity] / standing.band.nominal
+        effects = _influences(one, quantity)
+        nominal = standing.band.nominal
+        scale = rows[0][quantity] / nominal if 0.0 < abs(nominal) < math.inf else 1.0
         standings.append(
             {
                 "design": standing.label, "chips": rows[0]["chips"], "scenario": rows[0]["scenario"],
-                "nominal": standing.band.nominal * scale, "p10": standing.band.low * scale,
+                "nominal": nominal * scale, "p10": standing.band.low * scale,
                 "p50": standing.band.median * scale, "p90": standing.band.high * scale,
                 "best": standing.best, "near_best": standing.near_best, "feasible": standing.feasible,
-                "rumoured_share": share_on(effects, RUMOURED), "unsure_share": share_on(effects),
+                "rumoured_share": share_on(effects, RUMOURED) if effects else None,
+                "unsure_share": share_on(effects) if effects else None,
             }
         )  # fmt: skip
         if wholly:
@@ -193,8 +195,16 @@ def _comparison(
                 }
                 for effect in effects[: asked.sensitivities]
             )  # fmt: skip
-    overtaking = tuple(_overtaking(quantity, standings, found)) if wholly else ()
+    overtaking = tuple(_overtaking(quantity, standings, found)) if all(rests_on.values()) and wholly else ()
     return Comparison(title, quantity, assessment.points, tuple(standings), rests_on, overtaking)
+
+
+def _influences(one: Contender, quantity: str) -> tuple[Influence, ...]:
+    """What the quantity rests on; nothing where it has no logarithm: a price of 0, a time without end."""
+    try:
+        return influences(one, quantity)
+    except ValueError:
+        return ()
 
 
 def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contender]) -> Iterator[Row]:

@@ -97,7 +97,7 @@ def _resolved(at: Any, steps: list[str]) -> tuple[Any, list[str], list[str]]:
     """
     if not steps or not is_dataclass(at):
         return at, steps, []
-    known = {name: _inside(hint) for name, hint in _hints(at).items() if name not in _FIXED}
+    known = {name: _inside(hint) for name, hint in typing.get_type_hints(at).items() if name not in _FIXED}
     known = {name: found for name, found in known.items() if is_dataclass(found[0]) or found[0] in (float, int)}
     if steps[0] not in known:
         return at, steps, list(known)
@@ -111,11 +111,6 @@ def _resolved(at: Any, steps: list[str]) -> tuple[Any, list[str], list[str]]:
         return inner, [], []
     readings = [_resolved(inner, rest[count:]) for count in range(1, len(rest))] or [(inner, [], [])]
     return min(readings, key=lambda reading: len(reading[1]))
-
-
-@cache
-def _hints(record: type) -> dict[str, Any]:
-    return typing.get_type_hints(record)
 
 
 def _inside(hint: Any) -> tuple[Any, bool]:

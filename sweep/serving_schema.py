@@ -21,6 +21,7 @@ from sweep.study_schema import (
     Sizes,
     StudyTable,
     Table,
+    UncertaintyTable,
     Values,
     bound,
     choices_of,
@@ -199,6 +200,12 @@ class ServingOuterTable(OuterTable):
     objectives: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ("tokens_per_s_per_chip",)
 
 
+class ServingUncertaintyTable(UncertaintyTable):
+    """How sure the answer is."""
+
+    quantities: Annotated[tuple[str, ...], BeforeValidator(_quantities)] = ()
+
+
 class ServingStudyTable(StudyTable):
     """A study of serving."""
 
@@ -211,6 +218,7 @@ class ServingStudyTable(StudyTable):
         "traffic": TrafficTable,
         "targets": TargetsTable,
         "serving": ServingTable,
+        "uncertainty": ServingUncertaintyTable,
     }
     shorts: ClassVar[dict[str, str]] = {short: name for name, short in SHORT.items()}
 
@@ -221,6 +229,7 @@ class ServingStudyTable(StudyTable):
     layout: InstanceTable = InstanceTable()  # type: ignore[assignment]
     search: ServingSearchTable = ServingSearchTable()
     outer: ServingOuterTable | None = None
+    uncertainty: ServingUncertaintyTable | None = None
     traffic: TrafficTable
     targets: TargetsTable = TargetsTable()
     serving: ServingTable = ServingTable()

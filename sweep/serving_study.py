@@ -98,6 +98,7 @@ class ServingChecker(Checker):
             ("search.objective", (table.search.objective,)),
             ("search.pareto", table.search.pareto),
             ("outer.objectives", table.outer.objectives if table.outer else ()),
+            ("uncertainty.quantities", table.uncertainty.quantities if table.uncertainty else ()),
         ):
             for name in names:
                 if name not in known:

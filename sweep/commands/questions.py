@@ -228,17 +228,18 @@ def _why(answered: Answered) -> list[str]:
 
 def _tell(answered: Answered, text: str, as_json: bool, first: list[str]) -> int:
     """Print the answer first, then what it rests on, then the study that repeats it."""
+    from sweep.answer import told
     from sweep.errors import NothingFeasible
 
     found = answered.answer
     if as_json:
-        told = {
+        said = {
             "answer": found.rows,
             "infeasible": found.failed,
             "notes": [*answered.notes, *found.remarks],
             "study": text,
         }
-        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(told(said), allow_nan=False) + "\n")
     elif found.rows:
         _show(answered, text, first)
     if not found.rows:
