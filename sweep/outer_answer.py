@@ -24,8 +24,9 @@ def outer_answer(study: Study, outcomes: Mapping[int, Mapping[str, Any]]) -> Ans
     for index in sorted(outcomes):
         best = outcomes[index]["best"]
         if best is not None:
-            add_totals(best)
-            groups.setdefault((best["model"], best["design"], best["number_format"]), []).append(dict(best))
+            row = dict(best)
+            add_totals(row)
+            groups.setdefault((row["model"], row["design"], row["number_format"]), []).append(row)
         else:
             failed.append({"case": index, "reason": why_not(outcomes[index])})
     rows = []

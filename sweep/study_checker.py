@@ -146,7 +146,11 @@ class Checker:
             return None
         if table.outer is not None:
             self.wrong("uncertainty", "is of the designs as they are, and [outer] varies them", None, "leave out one")
-        quantities = given.quantities or (table.search.objective,)
+        if "chips_used" in given.quantities:
+            rule = "follows from what an instance does"
+            self.wrong("uncertainty.quantities", rule, "chips_used", "write 'tokens_per_s_per_chip'")
+        objective = table.search.objective
+        quantities = given.quantities or ("tokens_per_s_per_chip" if objective == "chips_used" else objective,)
         return Uncertainty(given.points, given.layouts, quantities, given.sensitivities)
 
     def axes(self, table: StudyTable) -> Any:
