@@ -302,7 +302,20 @@ def band_text(row: Mapping[str, Any], name: str = "tokens_per_s") -> str:
         return ""
     unit = QUANTITIES[name].dimension.unit
     ends = (row[f"{name}_p10"], row[f"{name}_p90"])
-    return " to ".join("none" if end is None else units.show(end, unit).removesuffix(unit) for end in ends)
+    return " to ".join("none" if end is None else units.show(end, unit).removesuffix(unit).strip() for end in ends)
+
+
+def bands_text(bands: Mapping[str, Mapping[str, float | None]], share: float | None) -> list[str]:
+    """The bands of one layout of a rumoured machine in words, and what share of the first rests on rumour."""
+    if not bands:
+        return []
+    told_bands = [
+        f"{name} {band_text({f'{name}_{edge}': value for edge, value in band.items()}, name)} "
+        f"{QUANTITIES[name].dimension.unit}".rstrip()
+        for name, band in bands.items()
+    ]
+    rests = "" if share is None else f"; {share:.0%} of the variance of {next(iter(bands))} rests on rumours"
+    return [f"10 to 90 %: {'; '.join(told_bands)}{rests}"]
 
 
 def layout_text(row: Mapping[str, Any]) -> str:

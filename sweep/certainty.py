@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from model.workload import Training
 from sweep import catalogue
 from sweep.answer import Answer, told
 from sweep.columns import QUANTITIES
-from sweep.designs import Design
+from sweep.designs import Design, is_scenario
 from sweep.serving_explanation import work_of
 from sweep.study import Study
 from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
@@ -44,6 +44,7 @@ Row = dict[str, Any]
 BAND = ("p10", "p50", "p90")
 BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
 _OF_PROMPTS = ("ttft_s", "ttft_p99_s")
+_TOLD = ("tokens_per_s", "energy_per_token_j", "usd_per_million_tokens")  # of a layout that is taken apart
 _COUNTED = "chips_used"  # for a load: as instances do less, more of them carry it
 _FLIPPED = 5  # layouts with which the place is sought where two designs meet
 RUMOURED = frozenset({"rumour", "placeholder"})
@@ -154,6 +155,33 @@ def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0
     edges = [math.ceil(value / factor) for factor in reversed(factors)] if counted else [value * f for f in factors]
     bands = {f"{quantity}_{name}": told(edge) for name, edge in zip(BAND, edges, strict=True)}
     return bands | {f"{quantity}_rumoured_share": share}
+
+
+Bands = dict[str, dict[str, float | None]]
+
+
+def layout_bands(
+    design: Design, row: Mapping[str, Any], of: Callable[[str], Contender] | None = None
+) -> tuple[Bands, float | None]:
+    """Bands of one layout in what people ask for, and the share of the first that rests on rumour.
+
+    None of a machine that exists, nor where the layout does not run.
+
+    Parameters
+    ----------
+    row
+        Values of the quantities as catalogued: a row of a data set, unless `of` makes the contender for a quantity.
+    """
+    if not is_scenario(design):
+        return {}, None
+    found: Bands = {}
+    shares = []
+    for quantity in _TOLD:
+        columns = band_of(of(quantity) if of else contender(design, [row], quantity), quantity, row)
+        if columns and columns[f"{quantity}_p50"] is not None:
+            found[quantity] = {name: columns[f"{quantity}_{name}"] for name in BAND}
+            shares.append(columns[f"{quantity}_rumoured_share"])
+    return found, shares[0] if shares else None
 
 
 # ------------------------------------------------------------------------------------------------ where it is asked

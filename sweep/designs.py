@@ -199,12 +199,16 @@ def changes_of(row: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(path, float(value)) for path, _, value in pairs]
 
 
-def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
-    """The machine that a row of a data set was computed for: its corner, and what the study changed."""
+def design_of_row(row: Mapping[str, Any], extra: Path | None = None) -> Design:
+    """The design that a row of a data set was computed for, with what the study changed."""
     changes = tuple(changes_of(row))
     names = (str(row["design"]), str(row["system"]), str(row["stack"]))
-    design = Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
-    return machine(design, row["corner"])
+    return Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
+
+
+def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
+    """The machine that a row of a data set was computed for, at its corner."""
+    return machine(design_of_row(row, extra), row["corner"])
 
 
 @lru_cache(maxsize=256)
