@@ -48,9 +48,14 @@ def spending_of(system: System, packages: Any, power_w: Any) -> Array:
     return _UNKNOWN if system.prices is None else np.asarray(money.spending(system, packages, power_w).total)
 
 
+def _of_all(cost: Costed, value: Array) -> Array:
+    """A value of the machine for every layout, where its numbers are arrays too."""
+    return np.asarray(np.broadcast_arrays(value, cost.power)[0])
+
+
 def capital_usd(cost: Costed) -> Array:
     """US dollars that the machine costs."""
-    return np.broadcast_to(capital_of(cost.system, cost.packages), np.shape(cost.power))
+    return _of_all(cost, capital_of(cost.system, cost.packages))
 
 
 def usd_per_chip_hour(cost: Costed) -> Array:
@@ -75,7 +80,7 @@ def racks_of(system: System, packages: Any) -> Array:
 
 def racks(cost: Costed) -> Array:
     """Racks that the machine stands in."""
-    return np.broadcast_to(racks_of(cost.system, cost.packages), np.shape(cost.power))
+    return _of_all(cost, racks_of(cost.system, cost.packages))
 
 
 def floor_m2(cost: Costed) -> Array:

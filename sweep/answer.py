@@ -118,6 +118,15 @@ def _failure(case: Case, outcome: Mapping[str, Any]) -> Row:
     }
 
 
+def told(value: Any) -> Any:
+    """Plain values as JSON has them: what is not finite, a time without failures say, is null."""
+    if isinstance(value, Mapping):
+        return {name: told(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [told(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def why_not(outcome: Mapping[str, Any]) -> str:
     """Which rule keeps a case from having any feasible layout, and by how much."""
     if not outcome["layouts"]:
@@ -153,8 +162,8 @@ def add_totals(row: Row) -> None:
     tokens = row.get("training_tokens")
     if not tokens:
         return
-    seconds = tokens / row["useful_tokens_per_s"]
-    cost = row["usd_per_million_tokens"]
+    rate, cost = row["useful_tokens_per_s"], row["usd_per_million_tokens"]
+    seconds = tokens / rate if rate else math.inf  # failures leave no time to work
     row["training_days"] = seconds / 86400.0
     row["training_mwh"] = row["power_w"] * seconds / 3.6e9
     row["training_usd"] = None if cost is None else cost * tokens / 1e6
@@ -293,7 +302,20 @@ def band_text(row: Mapping[str, Any], name: str = "tokens_per_s") -> str:
         return ""
     unit = QUANTITIES[name].dimension.unit
     ends = (row[f"{name}_p10"], row[f"{name}_p90"])
-    return " to ".join("none" if end is None else units.show(end, unit).removesuffix(unit) for end in ends)
+    return " to ".join("none" if end is None else units.show(end, unit).removesuffix(unit).strip() for end in ends)
+
+
+def bands_text(bands: Mapping[str, Mapping[str, float | None]], share: float | None) -> list[str]:
+    """The bands of one layout of a rumoured machine in words, and what share of the first rests on rumour."""
+    if not bands:
+        return []
+    told_bands = [
+        f"{name} {band_text({f'{name}_{edge}': value for edge, value in band.items()}, name)} "
+        f"{QUANTITIES[name].dimension.unit}".rstrip()
+        for name, band in bands.items()
+    ]
+    rests = "" if share is None else f"; {share:.0%} of the variance of {next(iter(bands))} rests on rumours"
+    return [f"10 to 90 %: {'; '.join(told_bands)}{rests}"]
 
 
 def layout_text(row: Mapping[str, Any]) -> str:

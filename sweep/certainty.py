@@ -2,14 +2,14 @@
 
 A row of the answer becomes a contender with the best layouts of its case; sweep/uncertainty draws the points. A row of
 serving is one of its instances at the row's working point: what an instance gains or loses at a point, the cluster
-does; of a disaggregated deployment the instances that decode.
+does; of a disaggregated deployment the instances that decode, and for the time to first token those of prompts.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -30,18 +30,22 @@ from model.serving.instance import SHORT as SERVED
 from model.serving.instance import Instance
 from model.workload import Training
 from sweep import catalogue
-from sweep.answer import Answer
+from sweep.answer import Answer, told
 from sweep.columns import QUANTITIES
-from sweep.designs import Design
+from sweep.designs import Design, is_scenario
 from sweep.serving_explanation import work_of
 from sweep.study import Study
 from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
 from sweep.uncertainty.flips import flips
-from sweep.uncertainty.propagation import Assessment, Band, assess
-from sweep.uncertainty.sensitivity import influences, share_on
+from sweep.uncertainty.propagation import Assessment, assess
+from sweep.uncertainty.sensitivity import Influence, influences, share_on
 
 Row = dict[str, Any]
+BAND = ("p10", "p50", "p90")
 BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
+_OF_PROMPTS = ("ttft_s", "ttft_p99_s")
+_TOLD = ("tokens_per_s", "energy_per_token_j", "usd_per_million_tokens")  # of a layout that is taken apart
+_COUNTED = "chips_used"  # for a load: as instances do less, more of them carry it
 _FLIPPED = 5  # layouts with which the place is sought where two designs meet
 RUMOURED = frozenset({"rumour", "placeholder"})
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
@@ -76,26 +80,32 @@ class Comparison:
 
 
 # ------------------------------------------------------------------------------------------------ rows as contenders
-def contender(design: Design, rows: Sequence[Mapping[str, Any]]) -> Contender:
-    """A design with some rows of one of its cases, the best first. Raises InputError for an unknown entry."""
+def contender(design: Design, rows: Sequence[Mapping[str, Any]], quantity: str = "tokens_per_s") -> Contender:
+    """A design with some rows of one of its cases, the best first, for a quantity that it is asked for.
+
+    Raises InputError for an unknown entry.
+    """
     first, extra = rows[0], design.extra
     shape = catalogue.architecture(str(first["model"]), extra)
     if "phase" not in first:
         training = Training(shape, int(first["sequence"]), first["number_format"], float(first["expert_imbalance"]))
         return training_contender(design, catalogue.stack(design.stack, extra), training, _layouts(rows))
-    decodes = first["deployment"] == "disaggregated"
-    alike = [row for row in rows if row["deployment"] == first["deployment"] and row["redundant"] == first["redundant"]]
-    serving = work_of(dict(first)).serving(shape, int(first["redundant"]))
+    phase, head = first["phase"], ""
+    if first["deployment"] == "disaggregated":
+        phase, head = ("prefill", "prefill_") if quantity in _OF_PROMPTS else ("decode", "")
+    copies = f"{head}redundant"
+    alike = [row for row in rows if row["deployment"] == first["deployment"] and row[copies] == first[copies]]
+    serving = work_of(dict(first)).serving(shape, int(first[copies]))
     engine = catalogue.engine(design.stack, extra)
-    return serving_contender(design, engine, serving, _instances(alike), "decode" if decodes else first["phase"])
+    return serving_contender(design, engine, serving, _instances(alike, head), phase)
 
 
 def _layouts(rows: Sequence[Mapping[str, Any]]) -> Layout:
     return Layout(**{name: np.array([_code(short, row[short]) for row in rows]) for name, short in TRAINED.items()})
 
 
-def _instances(rows: Sequence[Mapping[str, Any]]) -> Instance:
-    return Instance(**{name: np.array([row.get(short, 0) for row in rows]) for name, short in SERVED.items()})
+def _instances(rows: Sequence[Mapping[str, Any]], head: str) -> Instance:
+    return Instance(**{name: np.array([row.get(head + short, 0) for row in rows]) for name, short in SERVED.items()})
 
 
 def _code(column: str, value: Any) -> int:
@@ -113,16 +123,16 @@ def add_bands(study: Study, found: Answer) -> Answer:
     for row in found.rows:
         if not row["scenario"] or row["trial"] >= 0:
             continue
-        one = contender(designs[row["design"]], [row])
         for quantity in dict.fromkeys((name, "tokens_per_s")):
-            row |= band_of(one, quantity, row, study.seed)
-        shares[row["design"]] = row.get(f"{name}_rumoured_share", math.nan)
+            row |= band_of(contender(designs[row["design"]], [row], quantity), quantity, row, study.seed)
+        if f"{name}_rumoured_share" in row:
+            shares[row["design"]] = row[f"{name}_rumoured_share"]
     if not shares:
         return found
-    told = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+    each = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
     remark = (
         f"Bands: 10 to 90 % of {BAND_POINTS} draws of all numbers behind a machine and of the model's error. Of the "
-        f"variance of {name} rests on rumours and placeholders: {told}."
+        f"variance of {name} rests on rumours and placeholders: {each}."
     )
     return replace(found, remarks=(*found.remarks, remark))
 
@@ -132,23 +142,46 @@ def band_of(one: Contender, quantity: str, row: Mapping[str, Any], seed: int = 0
 
     Empty where the row or its instance does not have the quantity, or it has no logarithm at some point.
     """
-    value = row[quantity]
-    if value is None or quantity == "chips_used":  # that is of the cluster, not of an instance
+    value, counted = row[quantity], quantity == _COUNTED
+    if value is None or (counted and not row["load_tokens_per_s"]):
         return {}
+    drawn = "tokens_per_s" if counted else quantity
     try:
-        found = assess([one], quantity, BAND_POINTS, seed).standings[0].fixed
-        share = share_on(influences(one, quantity, 0), RUMOURED)
+        found = assess([one], drawn, BAND_POINTS, seed).standings[0].fixed
+        share = share_on(influences(one, drawn, 0), RUMOURED)
     except ValueError:
         return {}
-    scale = value / found.nominal
-    bands = {f"{quantity}_{name}": edge for name, edge in _edges(found, scale).items()}
+    factors = [edge / found.nominal for edge in (found.low, found.median, found.high)]
+    edges = [math.ceil(value / factor) for factor in reversed(factors)] if counted else [value * f for f in factors]
+    bands = {f"{quantity}_{name}": told(edge) for name, edge in zip(BAND, edges, strict=True)}
     return bands | {f"{quantity}_rumoured_share": share}
 
 
-def _edges(band: Band, scale: float) -> Row:
-    """10, 50 and 90 % of a band; None where the design is feasible at no point."""
-    known = {"p10": band.low, "p50": band.median, "p90": band.high}
-    return {name: None if math.isnan(edge) else edge * scale for name, edge in known.items()}
+Bands = dict[str, dict[str, float | None]]
+
+
+def layout_bands(
+    design: Design, row: Mapping[str, Any], of: Callable[[str], Contender] | None = None
+) -> tuple[Bands, float | None]:
+    """Bands of one layout in what people ask for, and the share of the first that rests on rumour.
+
+    None of a machine that exists, nor where the layout does not run.
+
+    Parameters
+    ----------
+    row
+        Values of the quantities as catalogued: a row of a data set, unless `of` makes the contender for a quantity.
+    """
+    if not is_scenario(design):
+        return {}, None
+    found: Bands = {}
+    shares = []
+    for quantity in _TOLD:
+        columns = band_of(of(quantity) if of else contender(design, [row], quantity), quantity, row)
+        if columns and columns[f"{quantity}_p50"] is not None:
+            found[quantity] = {name: columns[f"{quantity}_{name}"] for name in BAND}
+            shares.append(columns[f"{quantity}_rumoured_share"])
+    return found, shares[0] if shares else None
 
 
 # ------------------------------------------------------------------------------------------------ where it is asked
@@ -164,8 +197,8 @@ def comparisons(study: Study, groups: Iterable[tuple[str, bool, list[list[Row]]]
     assert asked is not None, "the study does not ask for it"
     designs = {design.label: design for design in study.designs}
     for title, wholly, cases in groups:
-        found = [contender(designs[rows[0]["design"]], rows) for rows in cases]
         for quantity in asked.quantities:
+            found = [contender(designs[rows[0]["design"]], rows, quantity) for rows in cases]
             assessment = assess(found, quantity, asked.points, study.seed)
             yield _comparison(study, title, quantity, assessment, found, cases, wholly)
 
@@ -178,14 +211,17 @@ def _comparison(
     asked = study.uncertainty
     assert asked is not None, "the study does not ask for it"
     for standing, one, rows in zip(assessment.standings, found, cases, strict=True):
-        effects = influences(one, quantity)
-        scale = rows[0][quantity] / standing.band.nominal
+        effects = _influences(one, quantity)
+        nominal = standing.band.nominal
+        scale = rows[0][quantity] / nominal if 0.0 < abs(nominal) < math.inf else 1.0
         standings.append(
             {
                 "design": standing.label, "chips": rows[0]["chips"], "scenario": rows[0]["scenario"],
-                "nominal": standing.band.nominal * scale, **_edges(standing.band, scale),
+                "nominal": nominal * scale, "p10": standing.band.low * scale,
+                "p50": standing.band.median * scale, "p90": standing.band.high * scale,
                 "best": standing.best, "near_best": standing.near_best, "feasible": standing.feasible,
-                "rumoured_share": share_on(effects, RUMOURED), "unsure_share": share_on(effects),
+                "rumoured_share": share_on(effects, RUMOURED) if effects else None,
+                "unsure_share": share_on(effects) if effects else None,
             }
         )  # fmt: skip
         if wholly:
@@ -197,8 +233,16 @@ def _comparison(
                 }
                 for effect in effects[: asked.sensitivities]
             )  # fmt: skip
-    overtaking = tuple(_overtaking(quantity, standings, found)) if wholly else ()
+    overtaking = tuple(_overtaking(quantity, standings, found)) if all(rests_on.values()) and wholly else ()
     return Comparison(title, quantity, assessment.points, tuple(standings), rests_on, overtaking)
+
+
+def _influences(one: Contender, quantity: str) -> tuple[Influence, ...]:
+    """What the quantity rests on; nothing where it has no logarithm: a price of 0, a time without end."""
+    try:
+        return influences(one, quantity)
+    except ValueError:
+        return ()
 
 
 def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contender]) -> Iterator[Row]:

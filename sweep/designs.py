@@ -80,23 +80,37 @@ def dimension_of(path: str) -> units.Dimension:
 @cache
 def _kind_at(path: str) -> type:
     """Type of the number at a dotted path of a machine: float or int. Raises ValueError where there is none."""
-    at: Any = System
-    steps = path.split(".")
-    while steps:
-        hints = typing.get_type_hints(at)
-        known = [one for one in hints if one not in _FIXED]
-        if steps[0] not in known:
-            before = path.removesuffix(".".join(steps))
-            near = nearest(before + steps[0], [before + one for one in known])
-            raise ValueError(f"not a number that a study may change; {near}")
-        at, named = _inside(hints[steps.pop(0)])
-        if named and steps:
-            steps.pop(0)  # whether the machine has one of this name is seen when it is changed
-        if not is_dataclass(at):
-            break
-    if steps or at not in (float, int):
+    at, steps, wrong = _resolved(System, path.split("."))
+    if at in (float, int) and not steps:
+        return at  # type: ignore[no-any-return]
+    if not is_dataclass(at) or not steps:
         raise ValueError("not a number that a study may change, as in 'chip.hbm_bandwidth'")
-    return at  # type: ignore[no-any-return]
+    before = path.removesuffix(".".join(steps))
+    raise ValueError(f"not a number that a study may change; {nearest(before + steps[0], [before + o for o in wrong])}")
+
+
+def _resolved(at: Any, steps: list[str]) -> tuple[Any, list[str], list[str]]:
+    """What a path leads to from a record: its type, the steps that lead nowhere, and what could stand there instead.
+
+    A name may hold dots: of several readings the one that leads furthest is taken, of equal ones that with the shortest
+    name. Whether the machine has one of this name is seen when it is changed.
+    """
+    if not steps or not is_dataclass(at):
+        return at, steps, []
+    known = {name: _inside(hint) for name, hint in typing.get_type_hints(at).items() if name not in _FIXED}
+    known = {name: found for name, found in known.items() if is_dataclass(found[0]) or found[0] in (float, int)}
+    if steps[0] not in known:
+        return at, steps, list(known)
+    inner, named = known[steps[0]]
+    rest = steps[1:]
+    if not named:
+        return _resolved(inner, rest)
+    if not rest:
+        return Mapping, rest, []
+    if not is_dataclass(inner):
+        return inner, [], []
+    readings = [_resolved(inner, rest[count:]) for count in range(1, len(rest))] or [(inner, [], [])]
+    return min(readings, key=lambda reading: len(reading[1]))
 
 
 def _inside(hint: Any) -> tuple[Any, bool]:
@@ -117,7 +131,8 @@ def changed(system: System, path: str, value: float) -> System:
     The chip's peaks, memory and power are those of a package, as in the catalogue.
     """
     if fnmatch(path, _IN_USE):
-        return partly_used(system, path.split(".")[1], round(value))
+        _, *name, _ = path.split(".")
+        return partly_used(system, ".".join(name), round(value))
     whole = _kind_at(path) is int
     if any(fnmatch(path, pattern) for pattern in _OF_A_PACKAGE):
         value /= system.chip.ranks_per_package
@@ -130,19 +145,31 @@ def number_at(system: System, path: str) -> float | None:
     if path == "chip.power_cap_w" and system.chip.power_cap_w is None:
         path = "chip.power.board_w"  # the cap in force
     at: Any = system
-    for step in path.split("."):
+    steps = path.split(".")
+    while steps and at is not None:
+        name, steps = _first(at, steps)
         if isinstance(at, tuple):
-            at = next((item for item in at if item.name == step), None)
+            at = next((item for item in at if item.name == name), None)
         else:
-            at = at.get(step) if isinstance(at, Mapping) else getattr(at, step, None)
+            at = at.get(name) if isinstance(at, Mapping) else getattr(at, name, None)
     if at is None:
         return None
     of_package = any(fnmatch(path, pattern) for pattern in _OF_A_PACKAGE)
     return float(at * system.chip.ranks_per_package if of_package else at)
 
 
+def _first(record: Any, path: list[str]) -> tuple[str, list[str]]:
+    """The first name of a path in a record, and the rest of the path: the longest name that the record has."""
+    if isinstance(record, (tuple, Mapping)):
+        known = set(record) if isinstance(record, Mapping) else {item.name for item in record}
+        for count in range(len(path), 1, -1):
+            if (name := ".".join(path[:count])) in known:
+                return name, path[count:]
+    return path[0], path[1:]
+
+
 def _changed(record: Any, path: list[str], value: float) -> Any:
-    name, rest = path[0], path[1:]
+    name, rest = _first(record, path)
     if record is None:
         raise ValueError(f"the machine has no record that {name!r} is in")
     if isinstance(record, tuple):
@@ -172,12 +199,16 @@ def changes_of(row: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(path, float(value)) for path, _, value in pairs]
 
 
-def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
-    """The machine that a row of a data set was computed for: its corner, and what the study changed."""
+def design_of_row(row: Mapping[str, Any], extra: Path | None = None) -> Design:
+    """The design that a row of a data set was computed for, with what the study changed."""
     changes = tuple(changes_of(row))
     names = (str(row["design"]), str(row["system"]), str(row["stack"]))
-    design = Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
-    return machine(design, row["corner"])
+    return Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
+
+
+def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
+    """The machine that a row of a data set was computed for, at its corner."""
+    return machine(design_of_row(row, extra), row["corner"])
 
 
 @lru_cache(maxsize=256)

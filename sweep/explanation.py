@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ from model.system import System
 from model.units import show
 from model.workload import Training
 from sweep import catalogue, provenance
-from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, machine_of_row
+from sweep.answer import bands_text
+from sweep.columns import QUANTITIES, TRAINING
+from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, Design, design_of_row, machine_of_row
 from sweep.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ class Explanation:
     cost: StepCost
     bound_s: float  # no schedule or software can be faster
     rumours: tuple[str, ...]  # paths of catalogue numbers that are rumours or placeholders
+    bands: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # 10, 50, 90 % of a rumoured machine
+    rumoured_share: float | None = None  # of the variance of tokens/s
 
     def times(self) -> dict[str, float]:
         """Seconds by cause."""
@@ -95,6 +100,8 @@ class Explanation:
             "feasible": not self.violations(),
             "violations": self.violations(),
             "rumours": list(self.rumours),
+            "band": self.bands,
+            "rumoured_share": self.rumoured_share,
         }
 
     def headline(self) -> str:
@@ -144,10 +151,9 @@ class Explanation:
 
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""
-        if not self.rumours:
-            return []
         name = self.system.name
-        return [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"]
+        known = [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"] if self.rumours else []
+        return [*known, *bands_text(self.bands, self.rumoured_share)]
 
 
 def _known(value: float) -> float | None:
@@ -244,7 +250,20 @@ def explain_layout(
     ranks = chips * machine.chip.ranks_per_package
     software = catalogue.stack(stack or catalogue.default_stack(system))
     training = Training(catalogue.architecture(model), sequence, number_format)
-    return explanation_of(machine, software, training, parse_layout(layout or "", ranks, batch), chips)
+    design = Design(system, system, software.name, (chips,))
+    found = explanation_of(machine, software, training, parse_layout(layout or "", ranks, batch), chips)
+    return _with_bands(found, design)
+
+
+def _with_bands(found: Explanation, design: Design) -> Explanation:
+    """How sure a layout of a rumoured machine is."""
+    from sweep.certainty import layout_bands
+    from sweep.uncertainty.contenders import training_contender
+
+    row = {name: _known(float(QUANTITIES[name].read(found.cost))) for name in TRAINING.quantities}
+    one = training_contender(design, found.stack, found.training, found.layout)
+    bands, share = layout_bands(design, row, lambda _: one)
+    return replace(found, bands=bands, rumoured_share=share)
 
 
 def explanation_of(
@@ -292,4 +311,6 @@ def _explained(found: dict[str, Any], kept: Path) -> Explanation:
         float(found["expert_imbalance"]),
     )
     software = catalogue.stack(found["stack"], kept)
-    return explanation_of(machine_of_row(found, kept), software, training, Layout(**fields), int(found["chips"]), kept)
+    own = (machine_of_row(found, kept), software, training, Layout(**fields), int(found["chips"]), kept)
+    explained = explanation_of(*own)
+    return _with_bands(explained, design_of_row(found, kept)) if found["corner"] == "nominal" else explained

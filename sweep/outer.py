@@ -27,6 +27,8 @@ from sweep.study_schema import SamplerName
 from sweep.trials import NOTHING, Choice, Params, Proposer, Range, Result, Source, Trial, Variable
 from sweep.work import TrainingWork, Work
 
+_CAP = "chip.power_cap_w"
+
 
 @dataclass(slots=True)
 class Track:
@@ -169,7 +171,8 @@ def _case(track: Track, params: Params, number: int) -> Case:
     unit = machine(track.design).unit_packages
     chips = values.pop("chips", track.design.chips[0] if track.design.chips else unit)
     changes = {**dict(track.design.changes), **values}
-    design = replace(track.design, changes=tuple(changes.items()))
+    cap = None if _CAP in values else track.design.power_cap_w  # a design's own gives way to what is proposed
+    design = replace(track.design, changes=tuple(changes.items()), power_cap_w=cap)
     size = (chips, round_size(chips, int(machine(design).unit_packages)))
     return Case(track.first_case + number, design, "nominal", work, *size, "exact", number)
 

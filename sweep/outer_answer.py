@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from model import units
-from sweep.answer import Answer, Row, why_not
+from sweep.answer import Answer, Row, add_totals, why_not
 from sweep.columns import QUANTITIES
 from sweep.designs import Design, changes_of, dimension_of, machine, number_at
 from sweep.keep import front
-from sweep.study import Outer, Study
+from sweep.study import OUTER_PLAIN, Outer, Study
 
 
 def outer_answer(study: Study, outcomes: Mapping[int, Mapping[str, Any]]) -> Answer:
@@ -24,7 +24,9 @@ def outer_answer(study: Study, outcomes: Mapping[int, Mapping[str, Any]]) -> Ans
     for index in sorted(outcomes):
         best = outcomes[index]["best"]
         if best is not None:
-            groups.setdefault((best["model"], best["design"], best["number_format"]), []).append(dict(best))
+            row = dict(best)
+            add_totals(row)
+            groups.setdefault((row["model"], row["design"], row["number_format"]), []).append(row)
         else:
             failed.append({"case": index, "reason": why_not(outcomes[index])})
     rows = []
@@ -67,24 +69,33 @@ def _standing(study: Study, outer: Outer, trials: Sequence[Row], fixed: Row) -> 
     if not beating:
         alone = [f"{sum(s * row[n] < s * fixed[n] for row in trials):,} in {n}" for s, n in read]
         return f"{text}in none of {len(trials):,} trials ({', '.join(alone)})."
-    values = [dict(changes_of(row)) for row in beating]
+    values = [_proposed(outer, row) for row in beating]
     spans = []
     for variable in outer.variables:
-        found = [one[variable.name] for one in values if variable.name in one]
-        if found:
-            unit = dimension_of(variable.name).unit
-            spans.append(f"{variable.name} {units.show(min(found), unit)} to {units.show(max(found), unit)}")
+        ends = [_shown(variable.name, end(one[variable.name] for one in values)) for end in (min, max)]
+        spans.append(f"{variable.name} {' to '.join(ends)}")
     design = next(one for one in study.designs if one.label == trials[0]["design"])
     nearest = min(range(len(beating)), key=lambda i: (_distance(design, values[i]), beating[i]["trial"]))
-    own = ", ".join(f"{path} {units.show(v, dimension_of(path).unit)}" for path, v in values[nearest].items())
+    own = ", ".join(f"{name} {_shown(name, value)}" for name, value in values[nearest].items())
     return (
         f"{text}in {len(beating):,} of {len(trials):,} trials, with {'; '.join(spans)}. "
         f"Nearest to the catalogue: {own}."
     )
 
 
+def _proposed(outer: Outer, row: Row) -> dict[str, float]:
+    """The values of a trial's variables."""
+    found = {**dict(changes_of(row)), "chips": row["chips"], "batch": row.get("gbs", 0)}
+    return {variable.name: found[variable.name] for variable in outer.variables}
+
+
+def _shown(name: str, value: float) -> str:
+    """A value of a variable as people read it."""
+    return f"{value:,}" if name in OUTER_PLAIN else units.show(value, dimension_of(name).unit)
+
+
 def _distance(design: Design, values: Mapping[str, float]) -> float:
-    """Sum of the logarithms of what is changed; what the catalogue does not set is not counted."""
+    """Sum of the logarithms of what is changed; what the catalogue sets to nothing, or not at all, is not counted."""
     system = machine(design)
-    known = {path: number_at(system, path) for path in values}
-    return sum(abs(math.log(value / own)) for path, value in values.items() if (own := known[path]))
+    known = {path: number_at(system, path) or 0.0 for path in values if path not in OUTER_PLAIN}
+    return sum(abs(math.log(values[path] / own)) for path, own in known.items() if own > 0.0)

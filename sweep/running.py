@@ -6,7 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +17,7 @@ from typing import Any
 import model
 import sweep
 from sweep import provenance, residuals, serving_answer, store
-from sweep.answer import Answer, answer, headlines
+from sweep.answer import Answer, answer, headlines, told
 from sweep.cases import Case, Question, cases, corners_of
 from sweep.certainty import add_bands, comparisons, kept_rows
 from sweep.cluster import Pool, pool
@@ -208,8 +208,8 @@ def _once(run: _Run, notes: tuple[str, ...]) -> Finished:
     fresh = not store.is_finished(path)
     failed, untried = _compute(run)
     found = add_bands(run.study, _read_back(run))
-    told = headlines if run.study.phase == "training" else serving_answer.headlines
-    lines = () if run.study.outer else tuple(told(run.study, found.rows))
+    lines_of = headlines if run.study.phase == "training" else serving_answer.headlines
+    lines = () if run.study.outer else tuple(lines_of(run.study, found.rows))
     sure = _certainty(run, found)
     return Finished(path, store.digest(path), found, (*lines, *_front(run)), notes, fresh, failed, untried, sure)
 
@@ -221,9 +221,11 @@ def _certainty(run: _Run, found: Answer) -> tuple[Mapping[str, Any], ...]:
         return ()
     kept = run.folder.path / _CERTAINTY
     if kept.exists():
-        return tuple(json.loads(kept.read_text()))
-    compared = [one.as_json() for one in comparisons(study, _contests(run, found))]
-    kept.write_text(json.dumps(compared, indent=1) + "\n")
+        with suppress(ValueError):  # half a file, of a run that was killed in the middle of it
+            return tuple(json.loads(kept.read_text()))
+    compared = told([one.as_json() for one in comparisons(study, _contests(run, found))])
+    if store.is_finished(run.folder.path):  # cases that failed are compared when they are done
+        kept.write_text(json.dumps(compared, indent=1) + "\n")
     return tuple(compared)
 
 

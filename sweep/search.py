@@ -73,6 +73,8 @@ class _Hunt:
 def search_range(question: Question, known: Records, first: int, last: int) -> tuple[Columns | None, Tally]:
     """The rows to keep of the points whose first layouts are numbered `first` to `last` - 1, and what was seen."""
     tally = Tally()
+    if first >= last:  # a case without a legal layout
+        return None, tally
     if question.search.rows in ("feasible", "all"):
         return _stored(question, known, tally, first, last), tally
     hunt = _Hunt(question, known, Leaders(question.search), tally)

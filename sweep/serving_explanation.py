@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from model.serving.workload import Balance, Requests
 from model.system import System
 from model.units import show
 from sweep import catalogue, provenance
-from sweep.designs import machine_of_row
+from sweep.answer import bands_text
+from sweep.designs import design_of_row, machine_of_row
 from sweep.served import COSTS
 from sweep.serving_answer import latency_name, layout_text, targets_of
 from sweep.work import TARGETS, Phase, ServingWork
@@ -30,6 +32,8 @@ class ServedExplanation:
     engine: ServingStack
     costs: dict[str, ServingCost]  # "serving", "prefill", "decode"
     rumours: tuple[str, ...]
+    bands: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # 10, 50, 90 % of a rumoured machine
+    rumoured_share: float | None = None  # of the variance of tokens/s
 
     def bound_by(self) -> dict[str, str]:
         """The cause that takes most of a pass, of each kind of instance."""
@@ -60,6 +64,8 @@ class ServedExplanation:
             "feasible": not self.violations(),
             "violations": self.violations(),
             "rumours": list(self.rumours),
+            "band": self.bands,
+            "rumoured_share": self.rumoured_share,
         }
 
     def headline(self) -> str:
@@ -90,7 +96,8 @@ class ServedExplanation:
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""
         name = self.system.name
-        return [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"] if self.rumours else []
+        known = [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"] if self.rumours else []
+        return [*known, *bands_text(self.bands, self.rumoured_share)]
 
 
 def explain_served(row: dict[str, Any], extra: Path | None = None) -> ServedExplanation:
@@ -104,10 +111,12 @@ def explain_served(row: dict[str, Any], extra: Path | None = None) -> ServedExpl
         name: COSTS[phase](system, engine, work.serving(shape, int(row[f"{head}redundant"])), instance_of(row, head))
         for name, (phase, head) in phases.items()
     }
+    from sweep.certainty import layout_bands
+
     kinds = provenance.source_kinds(system.name, extra)
-    return ServedExplanation(
-        row, system, engine, costs, tuple(path for path, kind in kinds.items() if kind == "rumour")
-    )
+    rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
+    bands, share = layout_bands(design_of_row(row, extra), row) if row["corner"] == "nominal" else ({}, None)
+    return ServedExplanation(row, system, engine, costs, rumours, bands, share)
 
 
 def instance_of(row: dict[str, Any], head: str = "") -> Instance:

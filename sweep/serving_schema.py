@@ -229,7 +229,7 @@ class ServingStudyTable(StudyTable):
     layout: InstanceTable = InstanceTable()  # type: ignore[assignment]
     search: ServingSearchTable = ServingSearchTable()
     outer: ServingOuterTable | None = None
+    uncertainty: ServingUncertaintyTable | None = None
     traffic: TrafficTable
     targets: TargetsTable = TargetsTable()
     serving: ServingTable = ServingTable()
-    uncertainty: ServingUncertaintyTable | None = None

@@ -26,7 +26,7 @@ from sweep.designs import (
     dimension_of,
     machine,
 )
-from sweep.errors import InputError, Problem, nearest
+from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
 from sweep.price_basis import unknown_names
 from sweep.samplers import SAMPLERS
@@ -42,6 +42,7 @@ from sweep.study import (
     round_batch,
 )
 from sweep.study_schema import (
+    MOST_CHIPS,
     ROWS,
     DesignTable,
     OuterTable,
@@ -54,6 +55,12 @@ from sweep.study_schema import (
 )  # fmt: skip
 from sweep.work import TrainingWorkload, Workload
 
+_SIZES = ("chips", "power", "budget")
+# Records of a machine that a study names: key, kind in the catalogue, and which where it names none.
+_RECORDS: tuple[tuple[str, catalogue.Kind, str], ...] = (
+    ("prices", "prices", DEFAULT_PRICES),
+    ("operation", "operations", DEFAULT_OPERATION),
+)
 _NEIGHBOURS = 0.5  # as measured by benchmarks/optuna_search.py; a sampler that only spreads is left to spread
 
 
@@ -82,11 +89,18 @@ class Checker:
 
     def names_of_raw(self, raw: Mapping[str, Any]) -> list[Problem]:
         """Unknown names in a file that does not fit the schema, so that all is said at once."""
-        for table, key, kind in (("workloads", "model", "models"), ("designs", "system", "systems")):
+        for key, kind, _ in _RECORDS:
+            self.known(key, raw.get(key), kind)
+        named: list[tuple[str, str, catalogue.Kind]] = [
+            ("workloads", "model", "models"),
+            ("designs", "system", "systems"),
+            *(("designs", key, kind) for key, kind, _ in _RECORDS),
+        ]
+        for table, key, kind in named:
             entries = raw.get(table)
             for i, one in enumerate(entries if isinstance(entries, list) else []):
                 if isinstance(one, dict):
-                    self.known(f"{table}[{i}].{key}", one.get(key), kind)  # type: ignore[arg-type]
+                    self.known(f"{table}[{i}].{key}", one.get(key), kind)
         return self.problems
 
     def study(self, table: StudyTable, text: str, name: str) -> Study:
@@ -98,21 +112,22 @@ class Checker:
         if self.extra is not None and not self.extra.is_dir():
             self.wrong("catalogue", "must be a folder of catalogue entries", table.catalogue)
             raise InputError(self.problems)
-        given = [name for name in ("chips", "power", "budget") if getattr(table, name) is not None]
-        if len(given) > 1:
-            self.wrong(given[1], f"sizes are given once, and {given[0]} gives them", None, f"leave out {given[1]}")
+        first, *more = [*(name for name in _SIZES if getattr(table, name) is not None), ""]
+        for name in filter(None, more):
+            self.wrong(name, f"sizes are given once, and {first} gives them", None, f"leave out {name}")
         designs = self.designs(table)
         workloads = self.workloads(table)
         constraints = self.constraints(table.constraints, SETS[table.phase].quantities)
-        outer = self.outer(table.outer, designs) if table.outer else None
+        outer = self.outer(table, table.outer, designs) if table.outer else None
+        uncertainty = self.uncertainty(table)
         search = self.search(table)
-        labels = [design.label for design in designs]
+        labels = _labels(table)
         if table.reference is not None and table.reference not in labels:
             self.wrong("reference", "no design has this label", table.reference, nearest(table.reference, labels))
         if not self.problems:
             self.must_be_known(table, designs)
         if self.problems:
-            raise InputError(self.problems)
+            raise InputError(unique(self.problems))
         return Study(
             name=table.name or name,
             question=table.question.strip(),
@@ -128,7 +143,7 @@ class Checker:
             corners=table.corners,
             text=text,
             notes=tuple(self.notes),
-            uncertainty=self.uncertainty(table),
+            uncertainty=uncertainty,
         )
 
     def must_be_known(self, table: StudyTable, designs: tuple[Design, ...]) -> None:
@@ -153,7 +168,13 @@ class Checker:
         given = table.uncertainty
         if given is None:
             return None
-        quantities = given.quantities or (table.search.objective,)
+        if table.outer is not None:
+            self.wrong("uncertainty", "is of the designs as they are, and [outer] varies them", None, "leave out one")
+        if "chips_used" in given.quantities:
+            rule = "follows from what an instance does"
+            self.wrong("uncertainty.quantities", rule, "chips_used", "write 'tokens_per_s_per_chip'")
+        objective = table.search.objective
+        quantities = given.quantities or ("tokens_per_s_per_chip" if objective == "chips_used" else objective,)
         return Uncertainty(given.points, given.layouts, quantities, given.sensitivities)
 
     def axes(self, table: StudyTable) -> Any:
@@ -173,6 +194,9 @@ class Checker:
     def designs(self, table: StudyTable) -> tuple[Design, ...]:
         """Designs with their defaults filled in."""
         designs: list[Design] = []
+        labels = _labels(table)
+        for key, kind, _ in _RECORDS:
+            self.known(key, getattr(table, key), kind)
         for i, one in enumerate(table.designs):
             key = f"designs[{i}]"
             chips = tuple(one.chips or table.chips or ())
@@ -180,22 +204,19 @@ class Checker:
             if not chips and not sized:
                 remedy = "give chips = [...] here or at the top of the file, or power or budget at the top"
                 self.wrong(f"{key}.chips", "missing", None, remedy)
-            label = one.label or one.system
-            if label in [design.label for design in designs]:
+            label = labels[i]
+            if label in labels[:i]:
                 self.wrong(f"{key}.label", "labels must differ", label, "give this design a label of its own")
-            if not self.known(f"{key}.system", one.system, "systems"):
-                continue
-            stack = self.stack(key, one)
-            if stack is None:
-                continue
+            known = self.known(f"{key}.system", one.system, "systems")
             records = self.records_of(key, table, one)
-            if records is None:
-                continue
             changes = self.changes(key, one.change)
+            stack = self.stack(key, one) if known else None
+            if stack is None or records is None:
+                continue
             own = (one.number_format, one.power_cap, changes, self.extra, self.served(table, one))
-            designs.append(Design(label, one.system, stack, chips, *own, *records))
-            if self.applies(key, designs[-1]) and not chips:
-                designs[-1] = self.sized(key, table, designs[-1])
+            design = Design(label, one.system, stack, chips, *own, *records)
+            if self.applies(key, design):
+                designs.append(design if chips else self.sized(table, design))
         return tuple(designs)
 
     def records_of(self, key: str, table: StudyTable, given: DesignTable) -> tuple[str, str] | None:
@@ -203,16 +224,13 @@ class Checker:
 
         Where no basis is named and the default has no price of the machine, the design has no prices.
         """
-        kinds: tuple[tuple[str, catalogue.Kind, str], ...] = (
-            ("prices", "prices", DEFAULT_PRICES),
-            ("operation", "operations", DEFAULT_OPERATION),
-        )
-        found, known = [], True
-        for name, kind, default in kinds:
+        before = len(self.problems)
+        found = []
+        for name, kind, default in _RECORDS:
             own = getattr(given, name)
-            at = f"{key}.{name}" if own else name
             found.append(own or getattr(table, name) or default)
-            known = self.known(at, found[-1], kind) and known
+            self.known(f"{key}.{name}" if own is not None else name, own if own is not None else found[-1], kind)
+        known = len(self.problems) == before
         if known and not (given.prices or table.prices):
             found[0] = self.default_prices(given.system)
         elif known:
@@ -228,7 +246,7 @@ class Checker:
             return ""
         return DEFAULT_PRICES
 
-    def sized(self, key: str, table: StudyTable, design: Design) -> Design:
+    def sized(self, table: StudyTable, design: Design) -> Design:
         """The design at sizes that the study's power feeds, or that its budget buys: as many whole units."""
         unit, system = machine(design).unit_packages, machine(design)
         if table.budget and "capital_usd" in not_known(system):
@@ -236,9 +254,17 @@ class Checker:
             return design
         each = float(rated_power(system, unit).total) if table.power else float(capital(system, unit).total)
         name, limits, unit_of = ("power", table.power, "W") if table.power else ("budget", table.budget or [], "USD")
+        if limits and not each:
+            rule = f"{design.label}: under prices {design.prices!r} machines are rented, and nothing is bought"
+            self.wrong(name, rule, None, "give chips or power, or other prices")
+            return design
         sizes = []
         for limit in limits or []:
             most = int(limit / each)
+            if most * unit > MOST_CHIPS:
+                rule = f"{design.label}: a study has {MOST_CHIPS:,} chips at most, and that is more"
+                self.wrong(name, rule, units.show(limit, unit_of), "give less")
+                continue
             if not most:
                 rule = f"{design.label}: one unit of {unit} chips takes {units.show(each, unit_of)}"
                 self.wrong(name, rule, units.show(limit, unit_of), "give more")
@@ -348,9 +374,14 @@ class Checker:
                     self.wrong(f"search.baselines[{i}]", f"{one.key}: {one.rule}", one.value, one.remedy)
         return tuple(given.baselines)
 
-    def outer(self, given: OuterTable, designs: tuple[Design, ...]) -> Outer:
+    def outer(self, table: StudyTable, given: OuterTable, designs: tuple[Design, ...]) -> Outer:
         """Outer variables in SI units."""
         variables: list[Variable] = []
+        for name in _SIZES[1:]:
+            if getattr(table, name) is not None and "chips" in given.variables:
+                self.wrong(
+                    name, "sizes are given once, and outer.variables.chips gives them", None, f"leave out {name}"
+                )
         self.sampler("outer", given.sampler, len(given.objectives))
         self.count("outer", given.trials, len(given.baselines))
         for name, values in given.variables.items():
@@ -368,7 +399,7 @@ class Checker:
             except ValueError as failure:
                 self.wrong(key, str(failure))
         baselines = [self.baseline(i, one, given, variables) for i, one in enumerate(given.baselines)]
-        labels = [design.label for design in designs]
+        labels = _labels(table)
         for i, label in enumerate(given.designs):
             if label not in labels:
                 self.wrong(f"outer.designs[{i}]", "no design has this label", label, nearest(label, labels))
@@ -413,6 +444,11 @@ def not_known(system: System) -> dict[str, str]:
     if np.isinf(mtbf(system, 1)):
         lacking["mtbf_s"] = "never fails as it is run"
     return lacking
+
+
+def _labels(table: StudyTable) -> list[str]:
+    """What the designs are called, those with mistakes too."""
+    return [one.label or one.system for one in table.designs]
 
 
 def _variable(name: str, values: list[Any] | RangeTable) -> Variable:

@@ -148,9 +148,8 @@ def _bands_table(one: Mapping[str, Any], unit: str) -> Table:
         [("design", "left"), *((name, "right") for name in columns)],
     )
     for row in one["standings"]:
-        points = [row[name] for name in ("nominal", "p10", "p50", "p90")]
-        values = ["none" if point is None else units.show(point, unit) for point in points]
-        shares = [f"{row[name]:.0%}" for name in ("best", "near_best", "rumoured_share")]
+        values = ["" if row[name] is None else units.show(row[name], unit) for name in ("nominal", "p10", "p50", "p90")]
+        shares = ["" if row[name] is None else f"{row[name]:.0%}" for name in ("best", "near_best", "rumoured_share")]
         table.add_row(label_of(row), *values, *shares)
     return table
 

@@ -49,6 +49,7 @@ def explain(
     json
         Print one JSON object.
     """
+    from sweep.answer import told
     from sweep.explanation import explain_layout, explain_row
 
     if row is not None:
@@ -59,7 +60,7 @@ def explain(
             number_format=number_format, stack=stack,
         )  # fmt: skip
     if json:
-        sys.stdout.write(json_text.dumps(explanation.as_json(), allow_nan=False) + "\n")
+        sys.stdout.write(json_text.dumps(told(explanation.as_json()), allow_nan=False) + "\n")
         return
     _show(explanation)
 

@@ -204,6 +204,7 @@ def _targets(ttft: str | None, tpot: str | None, ttft_p99: str | None, tpot_p99:
 def _why(answered: Answered) -> list[str]:
     """What the smallest cluster is made of, and what keeps it from being smaller."""
     from model.units import show
+    from sweep.answer import band_text
     from sweep.designs import machine
     from sweep.serving_answer import layout_text, targets_of
 
@@ -212,10 +213,11 @@ def _why(answered: Answered) -> list[str]:
         unit = machine(answered.study.designs[0]).unit_packages
         used, spare = int(row["chips_used"]), row["tokens_per_s"] / row["load_tokens_per_s"] - 1.0
         units = -(-used // unit)
+        band = f"; 10 to 90 %: {band_text(row, 'chips_used')} chips" if "chips_used_p10" in row else ""
         lines += [
             f"{used:,} chips of {row['system']} ({units:,} x {unit}) serve "
             f"{show(row['load_tokens_per_s'], 'token/s')} ({show(row['requests_per_s'] / (1.0 + spare), 'request/s')})"
-            f" with {spare:.0%} to spare",
+            f" with {spare:.0%} to spare{band}",
             f"{row['deployment']}: {layout_text(row)}",
             f"TTFT {show(row['ttft_s'], 's')} (99 %: {show(row['ttft_p99_s'], 's')}), TPOT {show(row['tpot_s'], 's')} "
             f"(99 %: {show(row['tpot_p99_s'], 's')}); targets: {', '.join(targets_of(row))}",
@@ -228,17 +230,18 @@ def _why(answered: Answered) -> list[str]:
 
 def _tell(answered: Answered, text: str, as_json: bool, first: list[str]) -> int:
     """Print the answer first, then what it rests on, then the study that repeats it."""
+    from sweep.answer import told
     from sweep.errors import NothingFeasible
 
     found = answered.answer
     if as_json:
-        told = {
+        said = {
             "answer": found.rows,
             "infeasible": found.failed,
             "notes": [*answered.notes, *found.remarks],
             "study": text,
         }
-        sys.stdout.write(json.dumps(told, allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(told(said), allow_nan=False) + "\n")
     elif found.rows:
         _show(answered, text, first)
     if not found.rows:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from sweep.answer import told
 from sweep.cli import FAILED
 from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
@@ -64,7 +65,7 @@ def run(
         sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
         return exit_code(stop)
     if as_json:
-        sys.stdout.write(json.dumps(as_object(finished), allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(told(as_object(finished)), allow_nan=False) + "\n")
     else:
         show(finished, wide=all_sizes)
     if finished.failed:

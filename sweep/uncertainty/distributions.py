@@ -48,6 +48,7 @@ _MARKS: tuple[tuple[str, Family], ...] = (
     ("fraction", "fraction"), ("sustained_clock", "fraction"), ("yield", "fraction"),
 )  # fmt: skip
 _NEVER_BELOW = {"pue": 1.0, "oversubscription": 1.0}
+_NEVER_ABOVE = {"gross_margin": 0.95}  # twenty times what it costs to make; at 1 the price would have no end
 _SHARES = ("efficiency", "fraction", "sustained_clock", "wave_quantisation", "yield", "share", "utilisation", "margin")
 _NAMED_ABOVE = ("efficiency", "peak_flops", "joule_per_flop")  # of a number format or collective, which stands last
 
@@ -144,7 +145,8 @@ def distribution(kind: str, path: str, quantity: Quantity) -> Distribution | Non
     low = value if quantity.low is None else float(quantity.low)
     high = value if quantity.high is None else float(quantity.high)
     least = _NEVER_BELOW.get(name, 0.0)
-    most = max(1.0, value, high) if any(mark in _name(path) for mark in _SHARES) else math.inf
+    share = _NEVER_ABOVE.get(name, 1.0)
+    most = max(share, value, high) if any(mark in _name(path) for mark in _SHARES) else math.inf
     if ranged and low <= least:
         below, above = (value - low) / TAIL, (high - value) / TAIL
         return Distribution(value, below, above, min(least, low), most, linear=True)

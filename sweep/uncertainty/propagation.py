@@ -100,7 +100,8 @@ def band(value: float, found: Array) -> Band:
     known = found[~np.isnan(found)]
     if not len(known):
         return Band(value, np.nan, np.nan, np.nan)
-    low, median, high = np.quantile(known, (0.1, 0.5, 0.9))
+    with np.errstate(invalid="ignore"):  # between two infinities nothing is known
+        low, median, high = np.quantile(known, (0.1, 0.5, 0.9))
     return Band(value, float(low), float(median), float(high))
 
 
