@@ -104,10 +104,3 @@ class ServingChecker(Checker):
                 if name not in known:
                     rule = f'is no quantity of phase = "{table.phase}"'
                     self.wrong(key, rule, name, nearest(name, known))
-        sure = self.uncertainty(table)
-        prompts_apart = any(layout is not None and 1 in layout.deployment for layout in given.values())
-        lacking = {"chips_used"} | ({"ttft_s", "ttft_p99_s"} if prompts_apart else set())
-        for name in sure.quantities if sure else ():
-            if name in lacking:
-                remedy = "name others, as in quantities = ['tokens_per_s_per_chip']"
-                self.wrong("uncertainty.quantities", "is not of the instances that are drawn", name, remedy)

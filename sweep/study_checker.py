@@ -254,10 +254,6 @@ class Checker:
             return design
         each = float(rated_power(system, unit).total) if table.power else float(capital(system, unit).total)
         name, limits, unit_of = ("power", table.power, "W") if table.power else ("budget", table.budget or [], "USD")
-        if limits and not each:
-            rule = f"{design.label}: under prices {design.prices!r} machines are rented, and nothing is bought"
-            self.wrong(name, rule, None, "give chips or power, or other prices")
-            return design
         sizes = []
         for limit in limits or []:
             most = int(limit / each)

@@ -170,6 +170,58 @@ def test_pruning_loses_no_row(machine: tuple[str, str, int, int], objective: str
     same(kept(pruned, case), kept(whole, case))
 
 
+MONEY = ("usd_per_million_tokens", "useful_tokens_per_s", "tokens_per_s_per_watt", "power_peak_w")
+
+
+@pytest.mark.parametrize("machine", MACHINES[2:], ids=lambda m: m[0])
+@pytest.mark.parametrize("objective", MONEY)
+def test_pruning_loses_no_row_of_money_and_power(machine: tuple[str, str, int, int], objective: str) -> None:
+    """Bounds of money, failures and power hold, with limits too that cut through the space."""
+    study, case = small(*machine)
+    free = kept(question(study, rows="top", top=200, objective=objective), case)
+    name = "power_w" if objective == "usd_per_million_tokens" else "usd_per_million_tokens"
+    limit = float(np.median(free[name]))
+    limits = ((name, "<=", limit), ("capital_usd", "<=", 1e15), ("floor_m2", "<=", 1e9))
+    pruned, whole = (
+        replace(question(study, rows="top", top=20, objective=objective, prune=prune), constraints=limits)
+        for prune in (True, False)
+    )
+    found = kept(pruned, case)
+    same(found, kept(whole, case))
+    assert 0 < len(found[name]) <= 20
+    assert (found[name] <= limit).all()
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.filter_too_much])
+@given(
+    instances(),
+    st.sampled_from(MONEY),
+    st.sampled_from(("capital_usd", "power_w", "floor_m2", "usd_per_million_tokens")),
+    st.sampled_from((0.5, 0.97, 1.0, 1.2)),
+    st.sampled_from(("list", "rental", "us")),
+)
+def test_limits_of_money_and_power_hold_where_bounds_cut(
+    instance: tuple[Study, Case], objective: str, limited: str, share: float, prices: str
+) -> None:
+    """Any machine under any prices: with a limit about the best layout's value the search is that of every layout."""
+    study, case = instance
+    case = replace(case, design=replace(case.design, prices=prices))
+    count = records(question(study), case).space.count
+    assume(0 < count < 60_000)
+    every = enumerated(question(study), case)
+    fits = np.flatnonzero(every["feasible"])
+    assume(len(fits))
+    limit = share * float(np.median(every[limited][fits]))
+    meets = fits[every[limited][fits] <= limit]
+    for prune in (True, False):
+        search = replace(study.search, rows="top", top=4, objective=objective, prune=prune)
+        asked = Question(study.axes, search, ((limited, "<=", limit),), 0)
+        rows, tally = search_range(asked, records(asked, case), 0, count)
+        wanted = meets[select(search, {name: values[meets] for name, values in every.items()})] if len(meets) else meets
+        assert ([] if rows is None else rows["layout_id"].tolist()) == wanted.tolist(), prune
+        assert tally.layouts == count
+
+
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda m: m[0])
 def test_no_layout_is_beyond_the_bounds_of_its_node_and_point(machine: tuple[str, str, int, int]) -> None:
     """No layout of a sample of nodes has a better value of any quantity than its node's and its point's bounds."""

@@ -71,6 +71,18 @@ def test_a_good_study_is_read() -> None:
         ('"hgx-h20"', '"hgx-h20"\nstack = "megatron"', "designs[0].stack", "no stack of this name"),
         ('"hgx-h20"', '"hgx-h20"\nnumber_format = "fp7"', "designs[0].number_format", "did you mean"),
         ('"hgx-h20"', '"hgx-h20"\npower_cap = 400', "designs[0].power_cap", "needs a unit, as in '700 W'"),
+        ('"hgx-h20"', '"hgx-h20"\nprices = "chine"', "designs[0].prices", "did you mean 'china'"),
+        ('"hgx-h20"', '"hgx-h20"\nprices = ""', "designs[0].prices", "in the catalogue"),
+        ('"hgx-h20"', '"hgx-h20"\noperation = "carefull"', "designs[0].operation", "did you mean 'careful-2026'"),
+        ("chips = [16]", 'chips = [16]\nprices = "lst"', "prices", "did you mean 'list'"),
+        ("chips = [16]", 'chips = [16]\noperation = "llama-2024"', "operation", "did you mean 'llama3-2024'"),
+        ("chips = [16]", "chips = [16]\nprices = 3", "prices", "must be a valid string"),
+        ("batch = 128", "batch = 128\ntokens = 15e12", "workloads[0].tokens", "needs a unit, as in '4096 token'"),
+        ("batch = 128", 'batch = 128\ntokens = "15 TB"', "workloads[0].tokens", "expected token"),
+        ("batch = 128", 'batch = 128\ntokens = "0 token"', "workloads[0].tokens", "not over 0"),
+        ("chips = [16]", "power = [16]", "power[0]", "needs a unit"),
+        ("chips = [16]", 'budget = ["16 EUR"]', "budget[0]", "unknown unit 'EUR'"),
+        ("chips = [16]", 'chips = [16]\nbudgt = ["1 MUSD"]', "budgt", "did you mean 'budget'?"),
         (
             '"hgx-h20"', '"hgx-h20"\nchange = { "chip.hbm_bandwith" = "4 TB/s" }',
             'designs[0].change."chip.hbm_bandwith"', "did you mean 'chip.hbm_bandwidth'",
@@ -162,6 +174,31 @@ def test_each_mistake_is_named(before: str, after: str, key: str, words: str) ->
         (
             '[uncertainty]\nquantities = ["ttft_s"]', "uncertainty.quantities", "'ttft_s' is not a quantity",
         ),
+            "[outer]\ntrials = 2\ndesigns = ['hgx-h2']\nvariables = { chips = [8, 16] }",
+            "outer.designs[0]", "no design has this label, but got 'hgx-h2'; did you mean 'hgx-h20'?",
+        ),
+        (
+            "[outer]\ntrials = 2\ndesigns = 'hgx-h20'\nvariables = { chips = [8, 16] }",
+            "outer.designs", "must be a valid list",
+        ),
+        (
+            "[outer]\ntrials = 2\nvariables = { 'operation.repair' = ['1 h'] }",
+            'outer.variables."operation.repair"', "did you mean 'operation.repair_s'",
+        ),
+        (
+            "[outer]\ntrials = 2\nvariables = { 'parts.CX9.watts' = ['1 W'] }",
+            'outer.variables."parts.CX9.watts"', "not one of the machine's",
+        ),
+        ("[outer]\ntrials = 2\nvariables = { chips = [8] }\n[uncertainty]", "uncertainty", "leave out one"),
+        ("[uncertainty]\npoints = 100", "uncertainty.points", "100 is not a power of two from 16 to 1048576"),
+        ("[uncertainty]\npoints = 8", "uncertainty.points", "not a power of two"),
+        ("[uncertainty]\npoints = 64.0", "uncertainty.points", "not a power of two"),
+        ("[uncertainty]\npoint = 64", "uncertainty.point", "did you mean 'points'?"),
+        ("[uncertainty]\nlayouts = 0", "uncertainty.layouts", "greater than or equal to 1"),
+        ("[uncertainty]\nsensitivities = -1", "uncertainty.sensitivities", "greater than or equal to 0"),
+        ("[uncertainty]\nquantities = ['usd']", "uncertainty.quantities", "'usd' is not a quantity"),
+        ("[constraints]\ncapital_usd = '<= 4 MW'", "constraints.capital_usd", "expected USD"),
+        ("[constraints]\nfloor_m2 = '<= 4'", "constraints.floor_m2", "needs a unit"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_an_optional_table_is_named(addition: str, key: str, words: str) -> None:
@@ -198,6 +235,55 @@ def test_all_mistakes_are_reported_at_once() -> None:
     wrong = GOOD.replace("8192 token", "8192").replace("hgx-h20", "hgx-h2").replace("chips", "chps")
     found = problems(wrong)
     assert {"workloads[0].sequence", "designs[0].system", "chps"} <= set(found)
+
+
+def test_mistakes_in_every_new_key_come_together() -> None:
+    """Names, sizes, changes and outer designs: one report, each at its key and once, whatever else is wrong."""
+    text = GOOD.replace("chips = [16]", 'chips = [16]\npower = ["1 MW"]\nprices = "lst"\noperation = "nobody"')
+    text = text.replace("batch = 128", "batch = 128\nexpert_imbalance = 1.0").replace("llama-3-8b", "llama-3-8")
+    text += """
+prices = "chine"
+change = { "operation.repair" = "2 h" }
+[[designs]]
+label = "second"
+system = "hgx-h2"
+operation = "carefull"
+[[designs]]
+label = "third"
+system = "hgx-h20"
+[constraints]
+capital_usd = "<= 3 W"
+[outer]
+trials = 2
+designs = ["secnd", "second"]
+variables = { "chip.hbm_bandwith" = ["4 TB/s"] }
+"""
+    with pytest.raises(InputError) as caught:
+        parse(text, "study.toml")
+    assert sorted(problem.key for problem in caught.value.problems) == sorted(
+        [
+            "power", "prices", "operation", "workloads[0].model", "designs[0].prices",
+            'designs[0].change."operation.repair"', "designs[1].system", "designs[1].operation",
+            "constraints.capital_usd", "outer.designs[0]", 'outer.variables."chip.hbm_bandwith"',
+        ]
+    )  # fmt: skip
+
+
+def test_names_are_checked_in_a_file_of_the_wrong_form_too() -> None:
+    """Where tables break their form, unknown prices and operations are still told."""
+    text = GOOD.replace("chips = [16]", 'chips = "16"\nprices = "lst"').replace(
+        "batch = 128", "batch = 128\ntokens = 3"
+    )
+    found = problems(text + 'prices = "chine"\noperation = "carefull"\n')
+    assert set(found) == {"chips", "workloads[0].tokens", "prices", "designs[0].prices", "designs[0].operation"}
+
+
+def test_a_change_that_breaks_is_told_once_beside_outer_variables() -> None:
+    """A machine that cannot be made is no reason to leave out the rest, nor to say it twice."""
+    text = GOOD + 'change = { "parts.nobody.watts" = "2 W" }\n'
+    text += "[outer]\ntrials = 2\nvariables = { 'chip.hbm_bandwidth' = ['4 TB/s', '5 W'] }\n"
+    found = problems(text)
+    assert set(found) == {'designs[0].change."parts.nobody.watts"', 'outer.variables."chip.hbm_bandwidth"'}
 
 
 def test_labels_differ_and_the_reference_is_one_of_them() -> None:
