@@ -174,6 +174,7 @@ def test_each_mistake_is_named(before: str, after: str, key: str, words: str) ->
         (
             '[uncertainty]\nquantities = ["ttft_s"]', "uncertainty.quantities", "'ttft_s' is not a quantity",
         ),
+        (
             "[outer]\ntrials = 2\ndesigns = ['hgx-h2']\nvariables = { chips = [8, 16] }",
             "outer.designs[0]", "no design has this label, but got 'hgx-h2'; did you mean 'hgx-h20'?",
         ),
