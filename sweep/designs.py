@@ -176,7 +176,8 @@ def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:
     """The machine that a row of a data set was computed for: its corner, and what the study changed."""
     changes = tuple(changes_of(row))
     names = (str(row["design"]), str(row["system"]), str(row["stack"]))
-    design = Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
+    prices, operation = (str(row.get(name, "")) for name in ("prices", "operation"))  # older runs had neither
+    design = Design(*names, (), None, None, changes, extra, prices=prices, operation=operation)
     return machine(design, row["corner"])
 
 
