@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -183,12 +184,15 @@ class Chip:
 
         Power above idle goes as :math:`f^{1/\gamma}` with the clock, gamma being the chip's exponent, so a FLOP goes as
         :math:`f^{1/\gamma - 1} = x^{1 - \gamma}` with x the power above idle, over the rating's: slower is thriftier
-        where the voltage falls with the clock (gamma below 1). Above the rating nothing is assumed to change.
+        where the voltage falls with the clock (gamma below 1), faster is thirstier, up to the burst clock.
         """
         if self.power_cap_w is None:
             return 1.0
+        gamma = self.power.clock_exponent
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
-        return np.minimum(1.0, np.maximum(above, 0.05) ** (1.0 - self.power.clock_exponent))
+        slowest = reduce(np.minimum, (fit.sustained_clock for fit in self.calibration.matmul.values()))
+        burst = np.asarray(slowest, float) ** (-1.0 / gamma)  # power above idle at which no clock rises any more
+        return np.clip(above, 0.05, burst) ** (1.0 - gamma)
 
 
 def launching(chip: Chip, share: Any) -> Chip:

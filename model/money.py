@@ -149,8 +149,8 @@ def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) ->
     Raises ValueError as `capital`.
     """
     prices = _prices(system)
-    number, mean_w = np.broadcast_arrays(np.asarray(packages, float), np.asarray(power_w, float))
-    none = np.zeros(number.shape)
+    number, mean_w = np.asarray(packages, float), np.asarray(power_w, float)  # a million layouts of one size: one price
+    none = np.zeros(np.broadcast_shapes(number.shape, mean_w.shape))
     if prices.rent_usd_per_s is not None:
         rent = packages_bought(system, number) * prices.rent_usd_per_s / prices.utilisation
         return SpendingParts(none, none, none, none, none, rent)

@@ -38,14 +38,35 @@ class Costed(Protocol):
         """Of the whole cluster, while nothing fails."""
 
 
+def with_spares(system: System, packages: Any) -> Any:
+    """Packages that stand in the hall: those of the job, and those that stand by, switched off, for its failures.
+
+    Who rents takes the spares of the one who lets.
+    """
+    rented = system.prices is not None and system.prices.rent_usd_per_s is not None
+    if system.operation is None or rented:
+        return packages
+    return np.multiply(packages, 1.0 + system.operation.spare_share)
+
+
 def capital_of(system: System, packages: Any) -> Array:
-    """US dollars that so many packages cost with all that belongs to them."""
-    return _UNKNOWN if system.prices is None else np.asarray(money.capital(system, packages).total)
+    """US dollars that so many packages, and their spares, cost with all that belongs to them."""
+    if system.prices is None:
+        return _UNKNOWN
+    return np.asarray(money.capital(system, with_spares(system, packages)).total)
+
+
+def spending(system: System, packages: Any, power_w: Any) -> money.SpendingParts:
+    """US dollars per second, by what they are for, of packages that draw so many watts at the meter, and their spares.
+
+    Raises ValueError where the machine has no prices.
+    """
+    return money.spending(system, with_spares(system, packages), power_w)
 
 
 def spending_of(system: System, packages: Any, power_w: Any) -> Array:
     """US dollars per second of a machine that draws so many watts at the meter."""
-    return _UNKNOWN if system.prices is None else np.asarray(money.spending(system, packages, power_w).total)
+    return _UNKNOWN if system.prices is None else np.asarray(spending(system, packages, power_w).total)
 
 
 def _of_all(cost: Costed, value: Array) -> Array:
@@ -62,20 +83,22 @@ def usd_per_chip_hour(cost: Costed) -> Array:
     """US dollars of a chip package for an hour."""
     if cost.system.prices is None:
         return _UNKNOWN
-    return money.per_chip_hour(money.spending(cost.system, cost.packages, cost.power), cost.packages)
+    return money.per_chip_hour(spending(cost.system, cost.packages, cost.power), cost.packages)
 
 
-def usd_per_million_tokens(cost: Costed) -> Array:
-    """US dollars of a million tokens that count."""
+def usd_per_million_tokens(cost: Costed, useful: Any = None) -> Array:
+    """US dollars of a million tokens that count; `useful` is their rate, where it is known already."""
     if cost.system.prices is None:
         return _UNKNOWN
-    spent = money.spending(cost.system, cost.packages, cost.power)
-    return money.per_million_tokens(spent, cost.tokens_per_second, goodput(cost))
+    rate = useful_tokens_per_second(cost) if useful is None else useful
+    return money.per_million_tokens(spending(cost.system, cost.packages, cost.power), rate)
 
 
 def racks_of(system: System, packages: Any) -> Array:
     """Racks of so many packages, shares of one counted."""
-    return _UNKNOWN if system.racks is None else np.asarray(packages / system.unit_packages * system.racks.racks)
+    if system.racks is None:
+        return _UNKNOWN
+    return np.asarray(with_spares(system, packages) / system.unit_packages * system.racks.racks)
 
 
 def racks(cost: Costed) -> Array:
@@ -106,6 +129,17 @@ def goodput(cost: Costed) -> Array:
 def useful_tokens_per_second(cost: Costed) -> Array:
     """Tokens/s of the whole cluster over weeks."""
     return reliability.useful_rate(cost.tokens_per_second, goodput(cost))
+
+
+def over_weeks(cost: Costed) -> dict[str, Array]:
+    """What rests on failures, by the name of its quantity: each share is reckoned once for all of them."""
+    share = goodput(cost)
+    useful = reliability.useful_rate(cost.tokens_per_second, share)
+    return {
+        "goodput": share,
+        "useful_tokens_per_s": useful,
+        "usd_per_million_tokens": usd_per_million_tokens(cost, useful),
+    }
 
 
 def mean_time_between_failures(cost: Costed) -> Array:

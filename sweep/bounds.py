@@ -222,19 +222,19 @@ def bound_values(known: Records, floors: Floors, names: tuple[str, ...]) -> Arra
         "goodput": np.full(floors.seconds.shape, -1.0),
         "mtbf_s": np.full(floors.seconds.shape, -np.inf),
         "useful_tokens_per_s": -rate,
-        **_bought(system, problem.ranks, floors, tokens),
         "energy_per_token_j": floors.joules / tokens,
         "hbm_used_bytes": floors.bytes,
     }
+    if not values.keys() >= set(names):  # money takes as long as all others, and is seldom asked for
+        values |= _bought(system, problem.ranks, floors, tokens)
     return np.stack([values[name] for name in names], axis=1)
 
 
 def _bought(system: System, ranks: int, floors: Floors, tokens: float) -> dict[str, Array]:
     """Least that layouts cost: what stands by the hour for the least time, and the least energy."""
     packages = ranks * system.packages_per_rank
-    spent = (
-        np.asarray(spending_of(system, packages, floors.joules / floors.seconds)) * _ROUNDING
-    )  # USD/s, were both met
+    least = spending_of(system, packages, floors.joules / floors.seconds)  # USD a second, were both met
+    spent = np.asarray(least) * _ROUNDING
     racks = np.asarray(racks_of(system, packages)) * _ROUNDING
     floor = racks * (np.nan if system.racks is None else system.racks.rack_floor_m2)
     return {

@@ -33,6 +33,7 @@ from model.outcome import (
     floor_m2,
     goodput,
     mean_time_between_failures,
+    over_weeks,
     racks,
     usd_per_chip_hour,
     usd_per_million_tokens,
@@ -297,7 +298,10 @@ def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | s
         return np.asarray((np.moveaxis(every, -1, 0).reshape(-1) if every.ndim > 1 else every)[index])
 
     chosen = {name: pick(codes) for name, codes in layout.columns().items()}
-    chosen |= {name: pick(QUANTITIES[name].read(cost)) for name in TRAINING.quantities}
+    known = over_weeks(cost)
+    chosen |= {
+        name: pick(known[name] if name in known else QUANTITIES[name].read(cost)) for name in TRAINING.quantities
+    }
     chosen |= {name: pick(values) for name, values in _part_columns(cost).items()}
     chosen["bound_by"] = bound_by({field.name: chosen[f"time_{field.name}_s"] for field in fields(TimeParts)})
     chosen |= {f"violation_{name}": pick(values) for name, values in cost.violations.items()}

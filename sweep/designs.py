@@ -203,7 +203,8 @@ def design_of_row(row: Mapping[str, Any], extra: Path | None = None) -> Design:
     """The design that a row of a data set was computed for, with what the study changed."""
     changes = tuple(changes_of(row))
     names = (str(row["design"]), str(row["system"]), str(row["stack"]))
-    return Design(*names, (), None, None, changes, extra, prices=str(row["prices"]), operation=str(row["operation"]))
+    prices, operation = (str(row.get(name, "")) for name in ("prices", "operation"))  # older runs had neither
+    return Design(*names, (), None, None, changes, extra, prices=prices, operation=operation)
 
 
 def machine_of_row(row: Mapping[str, Any], extra: Path | None = None) -> System:

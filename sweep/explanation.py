@@ -146,7 +146,7 @@ class Explanation:
         """US dollars of the machine for an hour, by what they are for; nothing where it has no prices."""
         if self.system.prices is None:
             return {}
-        spent = money.spending(self.system, self.cost.packages, self.cost.power)
+        spent = outcome.spending(self.system, self.cost.packages, self.cost.power)
         return {name: float(value) * money.HOUR_S for name, value in spent.parts().items() if float(value)}
 
     def remarks(self) -> list[str]:

@@ -28,11 +28,13 @@ def source_kinds(system_name: str, extra: Path | None = None) -> dict[str, str]:
     """Kind of source of every number behind a system's time and energy, by path, as in "chip.hbm_bandwidth"."""
     parts = _entries_of(system_name, extra)
     every = ((part, path, one) for part, at in parts.items() for path, one in at.quantities.items())
-    return {f"{part}.{path}": one.kind for part, path, one in every if not _is_money(path)}
+    return {f"{part}.{path}": one.kind for part, path, one in every if not _is_beside(path)}
 
 
-def _is_money(path: str) -> bool:
-    return path.startswith(("cost.", "silicon.")) or path.endswith("_usd")
+def _is_beside(path: str) -> bool:
+    """Whether a number is of money, failures or floor alone."""
+    beside = path.startswith(("cost.", "silicon.", "racks."))
+    return beside or path.endswith(("_usd", "failure_rate", "fault_domain_packages"))
 
 
 def entries_used(

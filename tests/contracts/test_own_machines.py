@@ -12,6 +12,7 @@ import pytest
 from sweep import catalogue
 from sweep.columns import MAY_LACK
 from sweep.commands.run import as_object
+from sweep.designs import machine_of_row
 from sweep.errors import InputError
 from sweep.explanation import explain_row
 from sweep.running import run_study
@@ -133,3 +134,11 @@ def test_a_basis_that_prices_what_does_not_exist_is_refused(tmp_path: Path) -> N
     (tmp_path / "mine" / "prices" / "mine.toml").write_text(BASIS.replace("another-chip", "anther-chip"))
     with pytest.raises(InputError, match=r"rents.*no entry of chips has this name.*'anther-chip'.*did you mean"):
         load(file)
+
+
+def test_a_row_of_a_run_without_prices_has_a_machine() -> None:
+    """Runs that were made before there were prices and failures name neither: their rows are explained without."""
+    row = {"design": "H100", "system": "dgx-h100", "stack": "", "changes": "", "corner": "nominal"}
+    found = machine_of_row(row)
+    assert found.prices is None
+    assert found.operation is None

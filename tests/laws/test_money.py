@@ -349,7 +349,8 @@ def test_a_priced_result_keeps_the_files_of_its_prices() -> None:
     assert set(priced) - set(plain) == {"prices/silicon.toml", "processes/smic-n-plus-2.toml", "memories/hbm2e.toml"}
 
 
-def test_prices_are_no_numbers_behind_time_and_energy() -> None:
+def test_prices_and_failures_are_no_numbers_behind_time_and_energy() -> None:
     """The share of estimated numbers of a machine is that of what moves its time and energy."""
     kinds = provenance.source_kinds("cloudmatrix-384")
-    assert not [path for path in kinds if "usd" in path or ".silicon." in path]
+    others = ("usd", ".silicon.", "failure_rate", ".racks.", "fault_domain")
+    assert not [path for path in kinds if any(mark in path for mark in others)]
