@@ -65,9 +65,10 @@ def usd_per_chip_hour(cost: Costed) -> Array:
 
 
 def usd_per_million_tokens(cost: Costed) -> Array:
-    """US dollars of a million tokens that count."""
+    """US dollars of a million tokens that count; without end where none do."""
     spent = spending_of(cost.system, cost.packages, cost.power)
-    return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
+    with np.errstate(divide="ignore"):
+        return np.asarray(1e6 * spent / useful_tokens_per_second(cost))
 
 
 def racks_of(system: System, packages: Any) -> Array:
