@@ -511,6 +511,17 @@ def test_certainty_of_a_run_with_failed_cases_is_not_kept(tmp_path: Path, monkey
     assert [len(one["standings"]) for one in again.certainty] == [2, 2]
 
 
+def test_designs_meet_at_each_place_of_their_sizes(tmp_path: Path) -> None:
+    """Two sizes that come to one of a supernode are compared with both of a machine of small units."""
+    text = TRAINING.replace("batch = 768", "batch = 2304").replace("[1, 2]", "2")
+    found = run_study(
+        study_of(text, "chips = [288, 384]\ncorners = false\n", "[uncertainty]\npoints = 16\n"), tmp_path, workers=0
+    )
+    assert [(row["design"], row["chips"]) for row in found.answer.rows] == [("920", 384), ("H20", 288), ("H20", 384)]
+    met = [[(row["design"], row["chips"]) for row in one["standings"]] for one in found.certainty]
+    assert met == [[("920", 384), ("H20", 288)], [("920", 384), ("H20", 384)]]
+
+
 @pytest.mark.parametrize("quantities", [("mtbf_s", "capital_usd"), ("goodput", "floor_m2", "power_peak_w")])
 @pytest.mark.parametrize("records", ['operation = "none"\nprices = "rental"', ""], ids=["rented", "bought"])
 def test_what_has_no_logarithm_is_told_without_shares(
