@@ -87,11 +87,12 @@ def usd_per_chip_hour(cost: Costed) -> Array:
 
 
 def usd_per_million_tokens(cost: Costed, useful: Any = None) -> Array:
-    """US dollars of a million tokens that count; `useful` is their rate, where it is known already."""
+    """US dollars of a million tokens that count, without end where none do; `useful`: their rate, where it is known."""
     if cost.system.prices is None:
         return _UNKNOWN
     rate = useful_tokens_per_second(cost) if useful is None else useful
-    return money.per_million_tokens(spending(cost.system, cost.packages, cost.power), rate)
+    with np.errstate(divide="ignore"):
+        return money.per_million_tokens(spending(cost.system, cost.packages, cost.power), rate)
 
 
 def racks_of(system: System, packages: Any) -> Array:

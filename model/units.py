@@ -7,6 +7,7 @@ else; a bare number is refused for a field that has a dimension.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -144,7 +145,7 @@ def show(value: float, unit: str, digits: int = 3) -> str:
     written = _WRITTEN.get(unit, unit)
     if unit in ("", "token"):
         return f"{value:.{digits}g} {written}".strip() if abs(value) < 1e5 else f"{value:,.0f} {written}".strip()
-    if value == 0 or value != value:
+    if value == 0 or not math.isfinite(value):
         return f"{value:g} {written}"
     if unit == "m2":
         return f"{value * 1e6:.{digits}g} mm2" if abs(value) < 0.01 else f"{value:.{digits}g} m2"

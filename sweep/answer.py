@@ -176,9 +176,11 @@ def _add_gap(study: Study, row: Row, outcome: Mapping[str, Any] | None) -> None:
     name = study.search.objective
     sampled = outcome["best"] or {}
     row["sampled"] = sampled.get(name)
-    row["sampled_gap"] = None if not sampled else abs(sampled[name] / row[name] - 1.0)
+    times = _over(sampled[name], row[name]) if sampled else None
+    row["sampled_gap"] = None if times is None else abs(times - 1.0)
     row["sampled_trials"] = outcome["evaluated"]  # every trial is a layout of its own
-    near = (trial + 1 for trial, value in outcome["improvements"] if abs(value / row[name] - 1.0) <= NEAR)
+    best = row[name]
+    near = (trial + 1 for trial, value in outcome["improvements"] if value == best or abs(value - best) <= NEAR * best)
     row["sampled_trials_to_1pct"] = next(near, None)
 
 
@@ -287,13 +289,19 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
 
 def standing(row: Mapping[str, Any], base: Mapping[str, Any] | None, quantity: Quantity) -> tuple[str, str]:
     """A row's value and its ratio to the reference's, and whether its machine is a rumour."""
-    ratio = "" if base is None or base is row else f" ({row[quantity.name] / base[quantity.name]:.2f} x)"
+    times = None if base is None or base is row else _over(row[quantity.name], base[quantity.name])
+    ratio = "" if times is None else f" ({times:.2f} x)"
     value = units.show(row[quantity.name], quantity.dimension.unit)
     if not row["scenario"]:
         return f"{value}{ratio}", ""
     ends = [row.get(f"{quantity.name}_{end}") for end in ("p10", "p90")]
     known = [units.show(end, quantity.dimension.unit) for end in ends if end is not None]
     return f"{value}{ratio}", f", rumour ({' to '.join(known)})" if len(known) == len(ends) else ", rumour"
+
+
+def _over(value: float, base: float) -> float | None:
+    """A ratio; none to nothing, as what is rented costs to buy, or to what has no end."""
+    return value / base if 0.0 < abs(base) < math.inf and abs(value) < math.inf else None
 
 
 def band_text(row: Mapping[str, Any], name: str = "tokens_per_s") -> str:

@@ -18,9 +18,10 @@ import model
 import sweep
 from sweep import provenance, residuals, serving_answer, store
 from sweep.answer import Answer, answer, headlines, told
-from sweep.cases import Case, Question, cases, corners_of
+from sweep.cases import Case, Question, cases, corners_of, round_size
 from sweep.certainty import add_bands, comparisons, kept_rows
 from sweep.cluster import Pool, pool
+from sweep.designs import machine
 from sweep.errors import problem
 from sweep.failures import OutOfSpace, is_no_space
 from sweep.mirror import Mirror, open_storage, own_journal
@@ -236,8 +237,10 @@ def _contests(run: _Run, found: Answer) -> Iterator[tuple[str, bool, list[list[d
     best = {row["case"]: row for row in found.rows}
     contests: dict[tuple[str, int], list[Case]] = {}
     for case in run.listed:
-        if case.index in best:
-            contests.setdefault((case.work.name, case.design.chips.index(case.chips_asked)), []).append(case)
+        unit = machine(case.design).unit_packages
+        for place, asked_for in enumerate(case.design.chips):  # several of its sizes may come to the same whole units
+            if case.index in best and round_size(asked_for, unit) == case.chips:
+                contests.setdefault((case.work.name, place), []).append(case)
     largest = {work: max(size for own, size in contests if own == work) for work, _ in contests}
     for (work, size), members in contests.items():
         chips = sorted({case.chips for case in members})

@@ -511,6 +511,17 @@ def test_certainty_of_a_run_with_failed_cases_is_not_kept(tmp_path: Path, monkey
     assert [len(one["standings"]) for one in again.certainty] == [2, 2]
 
 
+def test_designs_meet_at_each_place_of_their_sizes(tmp_path: Path) -> None:
+    """Two sizes that come to one of a supernode are compared with both of a machine of small units."""
+    text = TRAINING.replace("batch = 768", "batch = 2304").replace("[1, 2]", "2")
+    found = run_study(
+        study_of(text, "chips = [288, 384]\ncorners = false\n", "[uncertainty]\npoints = 16\n"), tmp_path, workers=0
+    )
+    assert [(row["design"], row["chips"]) for row in found.answer.rows] == [("920", 384), ("H20", 288), ("H20", 384)]
+    met = [[(row["design"], row["chips"]) for row in one["standings"]] for one in found.certainty]
+    assert met == [[("920", 384), ("H20", 288)], [("920", 384), ("H20", 384)]]
+
+
 @pytest.mark.parametrize("quantities", [("goodput", "floor_m2", "power_peak_w")])
 @pytest.mark.parametrize("records", ['operation = "none"\nprices = "rental"', ""], ids=["rented", "bought"])
 def test_what_has_no_logarithm_is_told_without_shares(
@@ -530,6 +541,36 @@ def test_what_has_no_logarithm_is_told_without_shares(
     assert quantities[0] in swept(capsys, *command)
 
 
+@pytest.mark.parametrize("objective", ["capital_usd", "mtbf_s"])
+@pytest.mark.parametrize("more", ["", 'method = "both"\ntrials = 4\n'], ids=["exact", "both"])
+def test_ratios_to_nothing_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: str, more: str
+) -> None:
+    """What is rented costs nothing to buy, and what never fails has no end: neither is so many times another."""
+    file = tmp_path / "money.toml"
+    records = 'chips = [384]\ncorners = false\noperation = "none"\nprices = "rental"'
+    file.write_text(f'{TRAINING.replace("SIZES", records)}[search]\nobjective = "{objective}"\n{more}')
+    command = ("run", file, "--out", tmp_path, "--workers", 0)
+    first = swept(capsys, *command).splitlines()[0]
+    assert " x)" not in first
+    assert "nan" not in first
+    assert len(no_nan(swept(capsys, *command, "--json"))["answer"]) == 2
+
+
+def test_a_machine_that_always_fails_never_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No goodput is left: a training without end, which costs without end, is null in JSON and no traceback."""
+    text = TRAINING.replace("SIZES", "chips = [384]\ncorners = false")
+    text = text.replace("batch = 768", 'batch = 768\ntokens = "1 Ttoken"')
+    rate = 'supernode"\nchange = { "operation.chip_failure_rate" = "1e9 /year" }\n'
+    file = tmp_path / "money.toml"
+    file.write_text(text.replace('supernode"\n', rate, 1))
+    command = ("run", file, "--out", tmp_path, "--workers", 0)
+    assert "the whole training" in swept(capsys, *command)
+    row = no_nan(swept(capsys, *command, "--json"))["answer"][0]
+    assert row["goodput"] == row["useful_tokens_per_s"] == 0.0
+    assert (row["training_days"], row["training_usd"], row["usd_per_million_tokens"]) == (None, None, None)
+
+
 SERVED_SURE = """
 [uncertainty]
 points = 64
@@ -542,7 +583,7 @@ def test_rumoured_machines_that_serve_have_bands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], phase: str
 ) -> None:
     """Of the instances at their working points; of a disaggregated deployment TTFT rests on those of prompts."""
-    text = SERVING.replace("SIZES", "chips = [384]")
+    text = SERVING.replace("SIZES", "chips = [384]\ncorners = false")
     quantities = ["tokens_per_s_per_chip", "tpot_s"]
     if phase != "decode":
         quantities = ["tokens_per_s_per_chip", "ttft_s"]
