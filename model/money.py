@@ -22,6 +22,7 @@ from model.silicon import package_cost
 from model.system import System
 
 HOUR_S = 3600.0
+_NO_INTEREST = 1e-12  # a year: below it the formula divides rounding errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,9 @@ def integration_of(system: System, unit_usd: Any) -> Array:
 def capital_recovery(annual_interest: Any, years: Any) -> Array:
     """Share of a price to be paid each year so that it is paid back with interest: r / (1 - (1 + r)^-n)."""
     interest, years = np.broadcast_arrays(np.asarray(annual_interest, float), np.asarray(years, float))
-    lost = -np.expm1(-years * np.log1p(interest))
-    return np.asarray(np.where(lost > 0.0, interest / np.where(lost > 0.0, lost, 1.0), 1.0 / years))
+    bears = interest > _NO_INTEREST
+    lost = -np.expm1(-years * np.log1p(np.where(bears, interest, 1.0)))
+    return np.asarray(np.where(bears, interest / lost, 1.0 / years))
 
 
 def spending(system: System, packages: Any, power_w: Any, peak_w: Any = None) -> SpendingParts:

@@ -128,7 +128,8 @@ def failures(system: System, packages: Any) -> FailureParts:
 def mtbf(system: System, packages: Any) -> Array:
     """Mean seconds between interruptions of a job; infinite where nothing fails."""
     rate = np.asarray(failures(system, packages).total, dtype=float)
-    return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
+    with np.errstate(over="ignore"):  # the smallest of rates: as good as never
+        return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints

@@ -9,7 +9,14 @@ sensitivity    which numbers matter
 flips          the value at which one design overtakes another
 """
 
-from sweep.uncertainty.contenders import Contender, serving_contender, training_contender, values
+from sweep.uncertainty.contenders import (
+    Contender,
+    Deployed,
+    cluster_contender,
+    serving_contender,
+    training_contender,
+    values,
+)
 from sweep.uncertainty.distributions import Distribution
 from sweep.uncertainty.flips import Flip, flips
 from sweep.uncertainty.model_error import ModelError, model_error
@@ -23,6 +30,7 @@ __all__ = [
     "Band",
     "Column",
     "Contender",
+    "Deployed",
     "Distribution",
     "Flip",
     "Influence",
@@ -31,6 +39,7 @@ __all__ = [
     "Share",
     "Standing",
     "assess",
+    "cluster_contender",
     "flips",
     "influences",
     "model_error",

@@ -52,7 +52,7 @@ class Contender:
     label: str
     design: Design
     cost: Costs
-    layouts: Layout | Instance
+    layouts: Layout | Instance | Deployed
     error: ModelError | None
 
     def only(self, row: int) -> Contender:
@@ -100,6 +100,51 @@ def serving_contender(
     return Contender(design.label, design, partial(_serving, engine, serving, phase), instances.flat(), error)
 
 
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """Instances that serve, how many of each are at work, and the ranks of the cluster; flat arrays of one length."""
+
+    instances: Instance
+    count: Array
+    ranks: Array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """How many."""
+        return self.instances.shape
+
+    def take(self, index: Any) -> Deployed:
+        """Some of them."""
+        return Deployed(self.instances.take(index), self.count[index], self.ranks[index])
+
+
+def _deployed(engine: ServingStack, serving: Serving, phase: Phase, system: System, layouts: Deployed) -> Any:
+    """What the clusters serve, prompts and decoding together or one phase alone."""
+    from sweep.served import Served, idle_power, packages_of  # which imports studies, and these may ask for bands
+
+    cost = _serving(engine, serving, phase, system, layouts.instances)
+    working = layouts.count * layouts.instances.ranks
+    return Served(
+        system=system, layout={}, ttft=cost.ttft, ttft_p99=cost.ttft_p99, tpot=cost.tpot, tpot_p99=cost.tpot_p99,
+        tokens_per_second=cost.tokens_per_second * layouts.count,
+        requests_per_second=cost.requests_per_second * layouts.count,
+        power=cost.power * layouts.count + idle_power(system, np.maximum(layouts.ranks - working, 0)),
+        packages=packages_of(system, layouts.ranks), chips_used=packages_of(system, working),
+        time=cost.time, memory=cost.memory, violations=cost.violations,
+    )  # fmt: skip
+
+
+def cluster_contender(
+    design: Design, engine: ServingStack, serving: Serving, deployed: Deployed, phase: Phase
+) -> Contender:
+    """A cluster that serves with so many instances of one kind, as `sweep.served` counts it; the rest of it idles.
+
+    Instances stay at their working points, and as many.
+    """
+    error = _error(design, engine.name, serving.architecture, True)
+    return Contender(design.label, design, partial(_deployed, engine, serving, phase), deployed, error)
+
+
 def values(contender: Contender, quantity: str, points: Points, infeasible: bool = False) -> Array:
     """A quantity of every layout at every point, of shape (P, K); not a number where a layout is infeasible.
 
@@ -113,8 +158,18 @@ def values(contender: Contender, quantity: str, points: Points, infeasible: bool
         cost = contender.cost(machine_at(contender.design, some), contender.layouts)
         if contender.error is not None:
             cost = slower(cost, *contender.error.factors(some))
-        found[start : start + some.count] = np.where(infeasible | cost.feasible, np.asarray(read(cost), float), np.nan)
+        found[start : start + some.count] = np.where(
+            infeasible | _feasible(cost), np.asarray(read(cost), float), np.nan
+        )
     return found
+
+
+def _feasible(cost: Any) -> Any:
+    """Where no violation is positive."""
+    ok: Any = True
+    for excess in cost.violations.values():
+        ok = ok & (np.asarray(excess) <= 0)
+    return ok
 
 
 def badness(found: Any, quantity: str) -> Array:

@@ -49,16 +49,8 @@ _MARKS: tuple[tuple[str, Family], ...] = (
 )  # fmt: skip
 _NEVER_BELOW = {"pue": 1.0, "oversubscription": 1.0}
 _NEVER_ABOVE = {"gross_margin": 0.95}  # twenty times what it costs to make; at 1 the price would have no end
-_SHARES = (
-    "efficiency",
-    "fraction",
-    "sustained_clock",
-    "wave_quantisation",
-    "yield",
-    "utilisation",
-    "margin",
-    "share",
-)  # at most 1
+_SHARES = ("efficiency", "fraction", "sustained_clock", "wave_quantisation", "yield", "share", "utilisation", "margin")
+_NAMED_ABOVE = ("efficiency", "peak_flops", "joule_per_flop")  # of a number format or collective, which stands last
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +114,19 @@ def standard_normal(share: Any) -> Array:
     return np.asarray(np.clip(ndtri(np.asarray(share, float)), -8.0, 8.0))
 
 
+def _name(path: str) -> str:
+    """What a number is called, whatever the part, format or collective that it is of."""
+    steps = path.split(".")
+    return next((name for name in _NAMED_ABOVE if name in steps), steps[-1])
+
+
 def family(path: str) -> Family:
     """What sort of number stands at a path of the catalogue."""
-    found = next((which for mark, which in _MARKS if mark in path), None)
+    name = _name(path)
+    found = next((which for mark, which in _MARKS if mark in name), None)
     if found is not None:
         return found
-    return "latency" if path.endswith("_s") else "power" if path.endswith("_w") else "other"
+    return "latency" if name.endswith("_s") else "power" if name.endswith("_w") else "other"
 
 
 def _default_sd(kind: str, path: str, quantity: Quantity) -> float:
@@ -146,8 +145,7 @@ def distribution(kind: str, path: str, quantity: Quantity) -> Distribution | Non
     low = value if quantity.low is None else float(quantity.low)
     high = value if quantity.high is None else float(quantity.high)
     least = _NEVER_BELOW.get(name, 0.0)
-    share = _NEVER_ABOVE.get(name, 1.0)
-    most = max(share, value, high) if any(mark in path for mark in _SHARES) else math.inf
+    most = max(_NEVER_ABOVE.get(name, 1.0), value, high) if any(mark in _name(path) for mark in _SHARES) else math.inf
     if ranged and low <= least:
         below, above = (value - low) / TAIL, (high - value) / TAIL
         return Distribution(value, below, above, min(least, low), most, linear=True)

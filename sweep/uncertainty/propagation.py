@@ -14,6 +14,7 @@ import numpy as np
 from model.layout import Array
 from sweep.uncertainty.contenders import Contender, badness, best_of, values
 from sweep.uncertainty.points import Column, nominal, sobol_points, uncertain_columns
+from sweep.uncertainty.sensitivity import influences
 
 NEAR = 0.02  # within this share of the best a design, or a layout, is as good
 
@@ -121,6 +122,28 @@ def columns_of(contenders: Sequence[Contender]) -> tuple[Column, ...]:
     return tuple(dict.fromkeys((*uncertain_columns(one.design for one in contenders), *errors)))
 
 
+def weightiest_first(contenders: Sequence[Contender], quantity: str) -> tuple[Column, ...]:
+    """The same columns, those that do the most to a quantity first: the first places of Sobol points are the evenest.
+
+    Columns of no effect on a layout stay: memory decides whether it runs at all.
+    """
+    uncertain = columns_of(contenders)
+    most = dict.fromkeys(uncertain, 0.0)
+    for one in contenders:
+        row, value = _nominal(one, quantity)
+        if np.isfinite(value) and value != 0.0:
+            for found in influences(one, quantity, row):
+                most[found.column] = max(most.get(found.column, 0.0), abs(found.effect))
+    return tuple(sorted(uncertain, key=lambda column: -most[column]))
+
+
+def _nominal(contender: Contender, quantity: str) -> tuple[int, float]:
+    """The best layout at the catalogue's values, and the quantity there."""
+    found = values(contender, quantity, nominal())
+    row = int(best_of(found, quantity)[0][0])
+    return row, float(found[0, row])
+
+
 def assess(contenders: Sequence[Contender], quantity: str, points: int = 1024, seed: int = 0) -> Assessment:
     """Compare designs at many points of the numbers that they rest on.
 
@@ -137,16 +160,14 @@ def assess(contenders: Sequence[Contender], quantity: str, points: int = 1024, s
     """
     if not contenders:
         raise ValueError("nothing to compare")
-    columns = columns_of(contenders)
+    columns = weightiest_first(contenders, quantity)
     drawn = sobol_points(columns, points, seed)
     all_values = [values(one, quantity, drawn) for one in contenders]
     chosen = np.stack([best_of(found, quantity)[1] for found in all_values], axis=1)
     best, near = shares_best(chosen, quantity)
     standings = []
     for place, (contender, found) in enumerate(zip(contenders, all_values, strict=True)):
-        at_catalogue = values(contender, quantity, nominal())
-        row = int(best_of(at_catalogue, quantity)[0][0])
-        value = float(at_catalogue[0, row])
+        row, value = _nominal(contender, quantity)
         layout_best, layout_near = shares_best(found, quantity)
         standings.append(
             Standing(

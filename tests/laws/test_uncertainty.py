@@ -22,7 +22,9 @@ from sweep.residuals import residual
 from sweep.uncertainty import (
     NOT_KNOWN,
     Contender,
+    Deployed,
     assess,
+    cluster_contender,
     flips,
     influences,
     model_error,
@@ -47,6 +49,7 @@ from sweep.uncertainty.points import (
     sobol_points,
     uncertain_columns,
 )
+from sweep.uncertainty.propagation import columns_of, weightiest_first
 from sweep.uncertainty.sensitivity import sobol_indices
 from tests.laws.strategies import random_layouts
 
@@ -55,7 +58,7 @@ TRAINING = Training(catalogue.architecture("llama-3-70b"), 8192)
 SHARES = np.linspace(0.001, 0.999, 499)
 NUMBERS = [
     (kind, name, path)
-    for kind in ("chips", "calibrations", "systems", "fabrics")
+    for kind in ("chips", "calibrations", "systems", "fabrics", "prices", "processes", "memories", "operations")
     for name in catalogue.names(kind)
     for path in catalogue.entry(kind, name).quantities
     if number_at(catalogue.entry(kind, name), path) is not None
@@ -190,8 +193,7 @@ def test_an_assessment_equals_a_loop_of_plain_calls() -> None:
     """Each point by itself, with a machine of plain numbers: the same best value, infeasible layouts left out."""
     one = replace(contender("atlas-910d-supernode"), error=None)
     found = assess([one], RATE, 16, seed=2)
-    columns = uncertain_columns([one.design])
-    points = sobol_points(columns, 16, 2)
+    points = sobol_points(found.columns, 16, 2)
     stack = catalogue.stack(one.design.stack)
     for point in range(16):
         alone = machine_as_read(one.design, _plain(points.part(point, point + 1)))
@@ -212,6 +214,14 @@ def _plain(points: Drawn) -> catalogue.Reading:
     return read
 
 
+def test_the_evenest_places_go_to_the_numbers_that_matter_most() -> None:
+    """Every column once, that of the rumoured peak first."""
+    pair = [contender("cloudmatrix-384"), contender("atlas-920-supernode")]
+    columns = weightiest_first(pair, RATE)
+    assert columns[0] == Column("chips/ascend-920", "peak_flops")
+    assert sorted(columns) == sorted(columns_of(pair))
+
+
 def test_equal_designs_are_best_equally_often() -> None:
     """The same machine under two names: a ratio of exactly 1 at every point, and half of the wins each."""
     found = assess([contender("cloudmatrix-384"), contender("cloudmatrix-384", label="the same")], RATE, 64)
@@ -222,7 +232,9 @@ def test_equal_designs_are_best_equally_often() -> None:
     assert [standing.near_best for standing in found.standings] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("quantity", [RATE, "power_w", "energy_per_token_j", "step_time_s"])
+@pytest.mark.parametrize(
+    "quantity", [RATE, "power_w", "energy_per_token_j", "step_time_s", "usd_per_million_tokens", "useful_tokens_per_s"]
+)
 def test_bands_are_in_order_and_probabilities_add_up(quantity: str) -> None:
     """Of any quantity, more or less of which is better."""
     pair = [contender("dgx-h100"), contender("atlas-920-supernode")]
@@ -309,6 +321,30 @@ def test_serving_is_assessed_at_given_working_points() -> None:
     found = assess(pair, "energy_per_token_j", 128)
     assert all(standing.band.low < standing.band.median < standing.band.high for standing in found.standings)
     assert any(influence.effect for influence in influences(pair[1], "tpot_s"))
+
+
+def test_a_cluster_serves_as_many_times_what_an_instance_does() -> None:
+    """Rates add up, latencies stay, chips without work draw their power at rest."""
+    serving = Serving(catalogue.architecture("deepseek-r1"), Requests(4096.0, 1024.0), "int8")
+    instances = Instance(1, 1, 1, np.array([32, 64]), np.array([32, 64]), batch=np.array([512.0, 2048.0]))
+    engine = catalogue.engine(catalogue.default_engine("cloudmatrix-384"))
+    design = Design("", "cloudmatrix-384", engine.name, (384,))
+    count = np.array([24.0, 11.0])
+    deployed = Deployed(instances.flat(), count, np.array([768.0, 768.0]))
+    cluster = cluster_contender(design, engine, serving, deployed, "decode")
+    alone = serving_contender(design, engine, serving, instances, "decode")
+    points = sobol_points(columns_of([cluster]), 16, 0)
+
+    def of(quantity: str, one: Contender) -> Any:
+        return values(one, quantity, points, infeasible=True)
+
+    np.testing.assert_allclose(of("tokens_per_s", cluster), of("tokens_per_s", alone) * count)
+    np.testing.assert_allclose(of("tpot_s", cluster), of("tpot_s", alone))
+    np.testing.assert_allclose(of("tokens_per_s_per_user", cluster), 1.0 / of("tpot_s", alone))
+    np.testing.assert_allclose(of("chips_used", cluster), np.broadcast_to([384.0, 352.0], (16, 2)))
+    assert np.all(of("power_w", cluster)[:, 1] > of("power_w", alone)[:, 1] * 11.0)
+    assert assess([cluster], "usd_per_million_tokens", 16).standings[0].band.nominal > 0.0
+    assert influences(cluster, "tpot_s")
 
 
 # ------------------------------------------------------------------------------------------------ sensitivity
