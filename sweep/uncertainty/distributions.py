@@ -145,8 +145,7 @@ def distribution(kind: str, path: str, quantity: Quantity) -> Distribution | Non
     low = value if quantity.low is None else float(quantity.low)
     high = value if quantity.high is None else float(quantity.high)
     least = _NEVER_BELOW.get(name, 0.0)
-    share = _NEVER_ABOVE.get(name, 1.0)
-    most = max(share, value, high) if any(mark in _name(path) for mark in _SHARES) else math.inf
+    most = max(_NEVER_ABOVE.get(name, 1.0), value, high) if any(mark in _name(path) for mark in _SHARES) else math.inf
     if ranged and low <= least:
         below, above = (value - low) / TAIL, (high - value) / TAIL
         return Distribution(value, below, above, min(least, low), most, linear=True)

@@ -541,22 +541,6 @@ def test_what_has_no_logarithm_is_told_without_shares(
     assert quantities[0] in swept(capsys, *command)
 
 
-@pytest.mark.parametrize("objective", ["capital_usd", "mtbf_s"])
-@pytest.mark.parametrize("more", ["", 'method = "both"\ntrials = 4\n'], ids=["exact", "both"])
-def test_ratios_to_nothing_are_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], objective: str, more: str
-) -> None:
-    """What is rented costs nothing to buy, and what never fails has no end: neither is so many times another."""
-    file = tmp_path / "money.toml"
-    records = 'chips = [384]\ncorners = false\noperation = "none"\nprices = "rental"'
-    file.write_text(f'{TRAINING.replace("SIZES", records)}[search]\nobjective = "{objective}"\n{more}')
-    command = ("run", file, "--out", tmp_path, "--workers", 0)
-    first = swept(capsys, *command).splitlines()[0]
-    assert " x)" not in first
-    assert "nan" not in first
-    assert len(no_nan(swept(capsys, *command, "--json"))["answer"]) == 2
-
-
 def test_a_machine_that_always_fails_never_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No goodput is left: a training without end, which costs without end, is null in JSON and no traceback."""
     text = TRAINING.replace("SIZES", "chips = [384]\ncorners = false")
