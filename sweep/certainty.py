@@ -32,13 +32,13 @@ from model.workload import Training
 from sweep import catalogue
 from sweep.answer import Answer, told
 from sweep.columns import QUANTITIES
-from sweep.designs import Design, is_scenario
+from sweep.designs import Design, design_of_row, is_scenario
 from sweep.serving_explanation import work_of
 from sweep.study import Study
 from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
 from sweep.uncertainty.flips import flips
 from sweep.uncertainty.propagation import Assessment, assess
-from sweep.uncertainty.sensitivity import Influence, influences, share_on
+from sweep.uncertainty.sensitivity import Influence, influences, share_on, variance_shares
 
 Row = dict[str, Any]
 BAND = ("p10", "p50", "p90")
@@ -46,11 +46,11 @@ BAND_POINTS = 256  # of the bands that every answer on rumoured machines has
 _OF_PROMPTS = ("ttft_s", "ttft_p99_s")
 _TOLD = ("tokens_per_s", "energy_per_token_j", "usd_per_million_tokens")  # of a layout that is taken apart
 _COUNTED = "chips_used"  # for a load: as instances do less, more of them carry it
+_SHARE_POINTS = 256  # of the indices of variance: to some hundredths
 _FLIPPED = 5  # layouts with which the place is sought where two designs meet
 RUMOURED = frozenset({"rumour", "placeholder"})
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
 _MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
-LAYOUT_COLUMNS = tuple(dict.fromkeys((*TRAINED.values(), *SERVED.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Comparison:
     standings
         A row for each design: its band, and the probability that it is the best.
     rests_on
-        Design -> the numbers that its result rests on most: what, the kind of its source, effect and shares.
+        Design -> the numbers that its result rests on most: what, the kinds of their sources, elasticity, and Sobol'
+        indices: the share of the variance that is theirs alone, and with all that they act together with.
     overtaking
         Values of single numbers at which a design and the one ahead of it change places.
     """
@@ -119,14 +120,17 @@ def add_bands(study: Study, found: Answer) -> Answer:
     """Give rows of rumoured machines the 10 to 90 % band of what is asked for, and the share that rests on rumour."""
     designs = {design.label: design for design in study.designs}
     shares: dict[str, float] = {}
-    name = study.search.objective
+    name = study.decides_by[0]
     for row in found.rows:
-        if not row["scenario"] or row["trial"] >= 0:
+        if not row["scenario"]:
             continue
-        for quantity in dict.fromkeys((name, "tokens_per_s")):
-            row |= band_of(contender(designs[row["design"]], [row], quantity), quantity, row, study.seed)
+        design = designs[row["design"]]
+        if row["trial"] >= 0:  # what Optuna chose of its machine is not drawn
+            design = design_of_row(row, design.extra)
+        for quantity in dict.fromkeys((*study.decides_by, "tokens_per_s")):
+            row |= band_of(contender(design, [row], quantity), quantity, row, study.seed)
         if f"{name}_rumoured_share" in row:
-            shares[row["design"]] = row[f"{name}_rumoured_share"]
+            shares.setdefault(row["design"], row[f"{name}_rumoured_share"])
     if not shares:
         return found
     each = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
@@ -225,16 +229,24 @@ def _comparison(
             }
         )  # fmt: skip
         if wholly:
-            total = sum(effect.effect**2 for effect in effects) or 1.0
-            rests_on[standing.label] = tuple(
-                {
-                    "number": effect.column.text, "kinds": sorted(effect.origins), "elasticity": effect.elasticity,
-                    "effect": effect.effect, "share": effect.effect**2 / total,
-                }
-                for effect in effects[: asked.sensitivities]
-            )  # fmt: skip
+            rests_on[standing.label] = tuple(_rests_on(one, quantity, effects[: asked.sensitivities], study.seed))
     overtaking = tuple(_overtaking(quantity, standings, found)) if all(rests_on.values()) and wholly else ()
     return Comparison(title, quantity, assessment.points, tuple(standings), rests_on, overtaking)
+
+
+def _rests_on(one: Contender, quantity: str, effects: Sequence[Influence], seed: int) -> Iterator[Row]:
+    """The numbers that do the most: their kinds, elasticities, and shares of the variance, alone and with others."""
+    if not effects:
+        return
+    shares = variance_shares(_few(one), quantity, len(effects), _SHARE_POINTS, seed)
+    of_column = {share.columns[0]: share for share in shares if len(share.columns) == 1}
+    for effect in effects:
+        share = of_column.get(effect.column)
+        yield {
+            "number": effect.column.text, "kinds": sorted(effect.origins), "elasticity": effect.elasticity,
+            "effect": effect.effect, "first_order": None if share is None else told(share.first),
+            "total": None if share is None else told(share.total),
+        }  # fmt: skip
 
 
 def _influences(one: Contender, quantity: str) -> tuple[Influence, ...]:

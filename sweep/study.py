@@ -129,6 +129,11 @@ class Study:
     uncertainty: Uncertainty | None = None
 
     @property
+    def decides_by(self) -> tuple[str, ...]:
+        """Quantities that the study decides by."""
+        return self.outer.objectives if self.outer else (self.search.objective,)
+
+    @property
     def samplers(self) -> dict[str, SamplerName]:
         """Table of the file -> the sampler of Optuna that it uses."""
         if self.outer:

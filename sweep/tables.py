@@ -155,16 +155,13 @@ def _bands_table(one: Mapping[str, Any], unit: str) -> Table:
 
 
 def _rests_table(one: Mapping[str, Any]) -> Table:
-    headings = [("design", "left"), ("rests on", "left"), ("kind", "left"), ("share", "right"), ("elasticity", "right")]
+    headings = [("design", "left"), ("rests on", "left"), ("kind", "left"),
+                ("elasticity", "right"), ("alone", "right"), ("with others", "right")]  # fmt: skip
     table = _empty(f"{one['title']}: what {one['quantity']} rests on", headings)
     for design, numbers in one["rests_on"].items():
         for place, number in enumerate(numbers):
-            cells = (
-                number["number"],
-                ", ".join(number["kinds"]),
-                f"{number['share']:.0%}",
-                f"{number['elasticity']:+.2f}",
-            )
+            shares = ["" if number[name] is None else f"{number[name]:.0%}" for name in ("first_order", "total")]
+            cells = (number["number"], ", ".join(number["kinds"]), f"{number['elasticity']:+.2f}", *shares)
             table.add_row("" if place else design, *cells)
         table.add_section()
     return table

@@ -325,6 +325,19 @@ def test_only_the_designs_that_are_named_vary(tmp_path: Path, sampler: str) -> N
     assert "Nearest to the catalogue" in remark
 
 
+def test_a_varied_machine_of_rumours_has_bands_about_what_was_chosen(tmp_path: Path) -> None:
+    """In every objective; what was chosen is not drawn, so that less rests on rumours than as catalogued."""
+    found = varied(tmp_path, '"chip.peak_flops.bf16" = ["900 TFLOP/s"]')
+    row = next(row for row in found.answer.rows if row["design"] == "920")
+    for name in ("tokens_per_s_per_watt", "usd_per_million_tokens", "tokens_per_s"):
+        assert row[f"{name}_p10"] < row[f"{name}_p50"] < row[f"{name}_p90"]
+    study = study_of(TRAINING, "chips = [384]\n", "")
+    plain = run_study(study, tmp_path / "plain", workers=0).answer.rows
+    whole = next(one for one in plain if one["design"] == "920")
+    assert row["tokens_per_s_rumoured_share"] < whole["tokens_per_s_rumoured_share"]
+    assert any(text.startswith("Bands:") for text in found.answer.remarks)
+
+
 def test_where_no_trial_beats_another_design_it_says_so(tmp_path: Path) -> None:
     """A supernode of a tenth of the memory bandwidth and half of the power beats nothing."""
     variables = '"chip.peak_flops.bf16" = { low = "40 TFLOP/s", high = "80 TFLOP/s" }'
