@@ -160,6 +160,14 @@ def _entry_json(found: Entry) -> dict[str, Any]:
     }
 
 
+def _sums_json(system: str) -> dict[str, Any]:
+    """Watts and dollars of a unit by part."""
+    from sweep.unit_parts import unit_capital, unit_power
+
+    parts = {"rated_power_w": unit_power(system), "price_usd": unit_capital(system)}
+    return {name: {part: float(value) for part, value in one.parts().items()} for name, one in parts.items()}
+
+
 def _print_json(content: Mapping[str, Any]) -> None:
     from json import dumps
 
@@ -234,6 +242,19 @@ def _shown(found: Entry, console: Console) -> None:
         table.add_row(Text(path), Text(one.text(), style=style), _range(one), Text(kind, style=style), Text(source))
     console.print(table)
     console.print(Text(_footnote(found.quantities.values())))
+    if found.kind == "systems":
+        for line in _sums(found.name):
+            console.print(line, markup=False)
+
+
+def _sums(system: str) -> list[str]:
+    """What the parts of a unit come to, in watts and in dollars, and what they leave of the published total."""
+    from sweep.unit_parts import bill, closing, rated
+
+    close = closing(system)
+    lines = ["", f"Rated power of a unit by part, at the {'system' if close is None else close.boundary}:"]
+    lines += close.lines() if close else rated(system)
+    return [*lines, "", "Price of a unit by part, prices list:", *bill(system)]
 
 
 def show(name: str, *, json: bool = False) -> None:
@@ -252,7 +273,8 @@ def show(name: str, *, json: bool = False) -> None:
         every = {known for kind in KINDS for known in catalogue.names(kind)}
         raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
     if json:
-        _print_json({"name": name, "entries": [_entry_json(one) for one in found]})
+        entries = [_entry_json(one) | (_sums_json(one.name) if one.kind == "systems" else {}) for one in found]
+        _print_json({"name": name, "entries": entries})
         return
     console = _console()
     for number, one in enumerate(found):

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from model.chip import Chip
+from model.money import capital
+from model.power import rated_power, within
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from sweep import catalogue, provenance
@@ -366,6 +368,22 @@ def test_show_marks_what_is_rumoured_or_scaled(capsys: pytest.CaptureFixture[str
     shown = json.loads(capsys.readouterr().out)
     assert [one["kind"] for one in shown["entries"]] == ["chips", "calibrations"]
     assert shown["entries"][0]["quantities"]["peak_flops.bf16"]["kind"] == "rumour"
+
+
+@pytest.mark.parametrize("name", ["cloudmatrix-384", "dgx-h100", "tpu-v5p-pod"])
+def test_a_unit_is_shown_with_its_watts_and_dollars_by_part(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They add up to the rating and to the price; where a total is published, the gap is named."""
+    show(name, json=True)
+    (entry,) = json.loads(capsys.readouterr().out)["entries"]
+    system = catalogue.system(name, prices="list")
+    rated = rated_power(within(system, "system"), system.unit_packages).total
+    assert sum(entry["rated_power_w"].values()) == pytest.approx(float(rated))
+    assert sum(entry["price_usd"].values()) == pytest.approx(float(capital(system, system.unit_packages).total))
+    show(name)
+    shown = capsys.readouterr().out
+    assert "Rated power of a unit by part" in shown
+    assert "Price of a unit by part" in shown
+    assert ("gap" in shown) == ("published.power_w" in entry["quantities"])
 
 
 def test_importing_the_catalogue_reads_nothing() -> None:

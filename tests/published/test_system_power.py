@@ -5,7 +5,7 @@ import pytest
 from model.power import rated_power, within
 from model.system import System
 from sweep import catalogue
-from sweep.power_parts import closing
+from sweep.unit_parts import closing
 
 # Counts of parts are published, watts of most parts are estimates: the sum shows that the bookkeeping closes.
 WITHIN = 0.10
