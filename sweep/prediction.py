@@ -86,8 +86,8 @@ def summarise(predictions: Sequence[Prediction]) -> list[GroupError]:
 
 def _constant(members: Sequence[Prediction]) -> float:
     """The median of measured over plain peaks: what a guess by one constant would be made with."""
-    over = [1.0 + one.roofline_error for one in members if one.roofline_error is not None]
-    return float(np.median(1.0 / np.asarray(over))) if over else np.nan
+    over = [1.0 + one.roofline_error for one in members if one.roofline_error is not None and one.roofline_error > -1.0]
+    return float(np.median(1.0 / np.asarray(over))) if over else 1.0
 
 
 def _summed(group: str, quantity: str, members: Sequence[Prediction], constant: float) -> GroupError:
