@@ -402,8 +402,8 @@ def test_trials_are_the_same_after_a_kill(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_trials_are_the_same_for_other_workers(tmp_path: Path) -> None:
-    """One worker or two: one digest."""
-    assert len({varied(tmp_path / str(n), sampler="nsga2", workers=n).digest for n in (1, 2)}) == 1
+    """In this process or by two workers: one digest."""
+    assert len({varied(tmp_path / str(n), sampler="nsga2", workers=n).digest for n in (0, 2)}) == 1
 
 
 # ------------------------------------------------------------------------------------------------ how sure
