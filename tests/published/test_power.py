@@ -87,6 +87,25 @@ def test_a_case_of_ones_own_is_predicted() -> None:
     assert own.group == "node power H100 idle"
 
 
+@pytest.mark.parametrize(
+    ("machine", "release", "cooling", "tensor_parallel", "joules"),
+    [("dgx-h100", "4.0", "immersion", 4, 0.425), ("dgx-b200", "5.0", "liquid", 1, 0.224)],
+)
+def test_joules_of_a_token_of_lora(
+    machine: str, release: str, cooling: str, tensor_parallel: int, joules: float
+) -> None:
+    """Llama-2-70B LoRA on one node, from its watts and its tokens a second in the same MLPerf logs: within 20 %."""
+    own = {
+        "id": "lora", "machine": machine, "num_chips": 8, "cooling": cooling, "boundary": "node",
+        "measured": {"energy_per_token_j": joules},
+        "workload": {"model": "llama-2-70b", "seq_len": 8192, "global_batch": 8, "task": "lora",
+                     "number_format": "fp8", "software": {"framework": "mlperf", "release": release}},
+        "layout": {"tp": tensor_parallel, "cp": 1, "pp": 1, "micro_batch": 1, "recompute": "none"},
+    }  # fmt: skip
+    (one,) = predict(own)
+    assert one.predicted == pytest.approx(joules, rel=0.2)
+
+
 def test_boundaries_of_a_case_hold_one_another() -> None:
     """The same idle node is metered higher the more the meter sees."""
     watts = [predict_power({**CASE, "boundary": one})[0].predicted for one in ("node", "system", "facility")]
