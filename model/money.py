@@ -110,11 +110,6 @@ def capital(system: System, packages: Any) -> CapitalParts:
     return paid
 
 
-def network_usd(parts: CapitalParts) -> Array:
-    """USD of switches, modules and cables."""
-    return np.asarray(parts.switches + parts.optics + parts.cables)
-
-
 def integration_of(system: System, unit_usd: Any) -> Array:
     """USD that a unit's listed price leaves over when its chips and the parts sold with it are taken off.
 

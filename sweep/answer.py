@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model import units
+from model.reliability import days_to_train
 from sweep.cases import Case
 from sweep.columns import QUANTITIES, SETS, Quantity
 from sweep.study import Study
@@ -162,10 +163,10 @@ def add_totals(row: Row) -> None:
     tokens = row.get("training_tokens")
     if not tokens:
         return
-    rate, cost = row["useful_tokens_per_s"], row["usd_per_million_tokens"]
-    seconds = tokens / rate if rate else math.inf  # failures leave no time to work
-    row["training_days"] = seconds / 86400.0
-    row["training_mwh"] = row["power_w"] * seconds / 3.6e9
+    cost = row["usd_per_million_tokens"]
+    days = float(days_to_train(tokens, row["tokens_per_s"], row["goodput"]))
+    row["training_days"] = days
+    row["training_mwh"] = row["power_w"] * days * 24.0 / 1e6
     row["training_usd"] = None if cost is None else cost * tokens / 1e6
 
 

@@ -1,8 +1,8 @@
 """How sure the answer of a study is: its designs at many points of the numbers that they rest on.
 
 A row of the answer becomes a contender with the best layouts of its case; sweep/uncertainty draws the points. A row of
-serving is one of its instances at the row's working point: what an instance gains or loses at a point, the cluster
-does; of a disaggregated deployment the instances that decode, and for the time to first token those of prompts.
+serving is its cluster of as many instances at the row's working point; of a disaggregated deployment the instances that
+decode, and for the time to first token those of prompts: what they gain or lose at a point, the cluster does.
 """
 
 from __future__ import annotations
@@ -15,27 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from model.layout import (
-    CONTEXT_EXCHANGES,
-    OFFLOADS,
-    OVERLAPS,
-    RANK_ORDERS,
-    RECOMPUTE_MODULES,
-    SCHEDULES,
-    Layout,
-    mask_of,
-)
 from model.layout import SHORT as TRAINED
+from model.layout import Layout
 from model.serving.instance import SHORT as SERVED
 from model.serving.instance import Instance
 from model.workload import Training
 from sweep import catalogue
 from sweep.answer import Answer, told
-from sweep.columns import QUANTITIES
+from sweep.columns import CODED, QUANTITIES
 from sweep.designs import Design, design_of_row, is_scenario
 from sweep.serving_explanation import work_of
 from sweep.study import Study
-from sweep.uncertainty.contenders import Contender, serving_contender, training_contender
+from sweep.uncertainty.contenders import Contender, Deployed, cluster_contender, training_contender
 from sweep.uncertainty.flips import flips
 from sweep.uncertainty.propagation import Assessment, assess
 from sweep.uncertainty.sensitivity import Influence, influences, share_on, variance_shares
@@ -49,8 +40,6 @@ _COUNTED = "chips_used"  # for a load: as instances do less, more of them carry 
 _SHARE_POINTS = 256  # of the indices of variance: to some hundredths
 _FLIPPED = 5  # layouts with which the place is sought where two designs meet
 RUMOURED = frozenset({"rumour", "placeholder"})
-_WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
-_MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +86,26 @@ def contender(design: Design, rows: Sequence[Mapping[str, Any]], quantity: str =
     copies = f"{head}redundant"
     alike = [row for row in rows if row["deployment"] == first["deployment"] and row[copies] == first[copies]]
     serving = work_of(dict(first)).serving(shape, int(first[copies]))
-    engine = catalogue.engine(design.stack, extra)
-    return serving_contender(design, engine, serving, _instances(alike, head), phase)
+    return cluster_contender(design, catalogue.engine(design.stack, extra), serving, _deployed(alike, head), phase)
 
 
 def _layouts(rows: Sequence[Mapping[str, Any]]) -> Layout:
     return Layout(**{name: np.array([_code(short, row[short]) for row in rows]) for name, short in TRAINED.items()})
 
 
-def _instances(rows: Sequence[Mapping[str, Any]], head: str) -> Instance:
-    return Instance(**{name: np.array([row.get(head + short, 0) for row in rows]) for name, short in SERVED.items()})
+def _deployed(rows: Sequence[Mapping[str, Any]], head: str) -> Deployed:
+    """The instances of rows, or those of one side: with a load, or apart, on as many ranks as they take."""
+    instances = Instance(
+        **{name: np.array([row.get(head + short, 0) for row in rows]) for name, short in SERVED.items()}
+    )
+    count = np.array([row[f"{head}instances"] for row in rows])
+    own = [bool(row["load_tokens_per_s"]) or row["deployment"] == "disaggregated" for row in rows]
+    ranks = np.where(own, count * instances.ranks, [row["ranks"] for row in rows])
+    return Deployed(instances, count, ranks)
 
 
 def _code(column: str, value: Any) -> int:
-    if column in _MASKS:
-        return mask_of(str(value).split("+"), _MASKS[column], column)
-    return _WORDS[column].index(value) if column in _WORDS else int(value)
+    return CODED[column].index(value) if column in CODED else int(value)
 
 
 # ------------------------------------------------------------------------------------------------ every answer
@@ -214,7 +207,8 @@ def _comparison(
     standings, rests_on = [], {}
     asked = study.uncertainty
     assert asked is not None, "the study does not ask for it"
-    for standing, one, rows in zip(assessment.standings, found, cases, strict=True):
+    few = [_few(one) for one in found]
+    for standing, one, some, rows in zip(assessment.standings, found, few, cases, strict=True):
         effects = _influences(one, quantity)
         nominal = standing.band.nominal
         scale = rows[0][quantity] / nominal if 0.0 < abs(nominal) < math.inf else 1.0
@@ -229,8 +223,8 @@ def _comparison(
             }
         )  # fmt: skip
         if wholly:
-            rests_on[standing.label] = tuple(_rests_on(one, quantity, effects[: asked.sensitivities], study.seed))
-    overtaking = tuple(_overtaking(quantity, standings, found)) if all(rests_on.values()) and wholly else ()
+            rests_on[standing.label] = tuple(_rests_on(some, quantity, effects[: asked.sensitivities], study.seed))
+    overtaking = tuple(_overtaking(quantity, standings, few)) if all(rests_on.values()) and wholly else ()
     return Comparison(title, quantity, assessment.points, tuple(standings), rests_on, overtaking)
 
 
@@ -238,7 +232,7 @@ def _rests_on(one: Contender, quantity: str, effects: Sequence[Influence], seed:
     """The numbers that do the most: their kinds, elasticities, and shares of the variance, alone and with others."""
     if not effects:
         return
-    shares = variance_shares(_few(one), quantity, len(effects), _SHARE_POINTS, seed)
+    shares = variance_shares(one, quantity, len(effects), _SHARE_POINTS, seed)
     of_column = {share.columns[0]: share for share in shares if len(share.columns) == 1}
     for effect in effects:
         share = of_column.get(effect.column)
@@ -262,7 +256,7 @@ def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contend
     sign = QUANTITIES[quantity].sign
     order = sorted(range(len(found)), key=lambda place: sign * standings[place]["nominal"])
     for ahead, behind in itertools.pairwise(order):
-        for flip in flips(_few(found[behind]), _few(found[ahead]), quantity):
+        for flip in flips(found[behind], found[ahead], quantity):
             if flip.factor is None:
                 break
             yield {
@@ -275,8 +269,7 @@ def _overtaking(quantity: str, standings: Sequence[Row], found: Sequence[Contend
 
 def _few(one: Contender) -> Contender:
     """A design with the first of its layouts: where two designs meet, the others add a hundredth at most."""
-    count = min(_FLIPPED, one.layouts.shape[0])
-    return replace(one, layouts=one.layouts.take(np.arange(count)))
+    return one.take(np.arange(min(_FLIPPED, one.layouts.shape[0])))
 
 
 def kept_rows(tables: Sequence[Any], objective: str, most: int) -> list[Row]:

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluate import evaluate_training
 from model.serving.memory import most_sequences
 from model.serving.rates import decode_cost, prefill_cost, serving_cost
 from model.system import System
-from sweep.flags import applied
-from sweep.published import InexpressibleError, question
+from sweep.published import InexpressibleError
 from sweep.serving_cases import ServingQuestion, serving_question
+from sweep.training_cases import evaluated
 
 Cut = Callable[[System], System]
 
@@ -35,20 +34,9 @@ class Run:
 def trained(case: Mapping[str, Any], cut: Cut) -> Run:
     """A training case: what it leaves open is chosen as `sweep validate` does for step times."""
     from sweep.case_schema import read  # pydantic is slow to import
-    from sweep.validation import chosen_row, filled, machine_of, stack_of  # which asks this module about power cases
 
-    case = read(case)
-    system, ranks_per_chip = machine_of(case)
-    system = cut(system)
-    name, stack = stack_of(case)
-    stack, _ = applied(stack, case)
-    asked = question(case, stack, ranks_per_chip)
-    if not system.chip.supports(asked.training.number_format):
-        raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
-    cost = evaluate_training(system, stack, asked.training, asked.layouts)
-    row = chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
-    text = filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
-    return Run(system, cost, row, float(asked.ranks), name, text, trains=True)
+    run = evaluated(read(case), cut)
+    return Run(run.system, run.cost, run.row, float(run.ranks), run.stack, run.chosen, trains=True)
 
 
 def served(case: Mapping[str, Any], cut: Cut) -> Run:

@@ -19,6 +19,7 @@ from model.system import System
 from sweep import catalogue
 from sweep.errors import InputError, nearest
 from sweep.power_cases import is_power, read_power_case
+from sweep.power_runs import Run, served, trained
 from sweep.prediction import Prediction
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, number
 
@@ -205,20 +206,16 @@ def _run_of(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _training(case: Mapping[str, Any], cap_w: float | None) -> _Drawn:
-    from sweep.power_runs import trained
-
     run = trained(_run_of(case), lambda system: _cut(case, system, cap_w))
     return _of_run(run)
 
 
 def _serving(case: Mapping[str, Any], cap_w: float | None) -> _Drawn:
-    from sweep.power_runs import served
-
     run = served(_run_of(case), lambda system: _cut(case, system, cap_w))
     return _of_run(run)
 
 
-def _of_run(run: Any) -> _Drawn:
+def _of_run(run: Run) -> _Drawn:
     """The chosen layout of a run; its rank's watts on all chips of the run."""
     cost, row, system = run.cost, run.row, run.system
     shape = np.shape(cost.step_time)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -293,30 +293,35 @@ def layout_columns(instance: Instance, more: Rows) -> dict[str, Array]:
 def served(known: ServedRecords, numbers: Array) -> Served:
     """What the cluster serves with instances of these numbers, prompts and decoding together."""
     instance, more, cost = at_work(known, numbers)
-    ranks = instance.ranks
-    count, lacking = instances_of(known, cost.requests_per_second, ranks)
-    working = count * ranks
-    whole = known.ranks if known.work.load is None else working
+    count, lacking = instances_of(known, cost.requests_per_second, instance.ranks)
+    whole = known.ranks if known.work.load is None else count * instance.ranks
     columns = layout_columns(instance, more)
     columns |= {"deployment": np.zeros(len(numbers), np.int64), "instances": count.astype(np.int64)}
     over = np.asarray(instance.batch) - known.engine.max_sequences * np.asarray(instance.data_parallel)
+    violations = {
+        "hbm_bytes": memory_excess(known, instance, more["redundant"], cost),
+        "engine_sequences": over,
+        "instances": lacking,
+    }
+    return replace(alike(cost, instance.ranks, count, whole), layout=columns, violations=violations)
+
+
+def alike(cost: ServingCost, instance_ranks: Any, count: Any, whole: Any) -> Served:
+    """What so many instances of one kind serve on `whole` ranks, of which the rest idles."""
+    working = count * instance_ranks
     return Served(
-        system=known.system,
-        layout=columns,
+        system=cost.system,
+        layout={},
         ttft=cost.ttft,
         ttft_p99=cost.ttft_p99,
         tpot=cost.tpot,
         tpot_p99=cost.tpot_p99,
         tokens_per_second=cost.tokens_per_second * count,
         requests_per_second=cost.requests_per_second * count,
-        power=cost.power * count + idle_power(known.system, np.maximum(whole - working, 0)),
-        packages=packages_of(known.system, np.broadcast_to(whole, np.shape(working))),
-        chips_used=packages_of(known.system, working),
+        power=cost.power * count + idle_power(cost.system, np.maximum(whole - working, 0)),
+        packages=packages_of(cost.system, np.broadcast_to(whole, np.shape(working))),
+        chips_used=packages_of(cost.system, working),
         time=cost.time,
         memory=cost.memory,
-        violations={
-            "hbm_bytes": memory_excess(known, instance, more["redundant"], cost),
-            "engine_sequences": over,
-            "instances": lacking,
-        },
+        violations=cost.violations,
     )

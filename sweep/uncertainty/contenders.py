@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from model.system import System
 from model.workload import Training
 from sweep.columns import QUANTITIES
 from sweep.designs import Design, machine
+from sweep.served import Served, alike
 from sweep.uncertainty.model_error import ModelError, ModelKind, model_error, slower
 from sweep.uncertainty.points import Points, machine_at
 
@@ -30,7 +31,7 @@ _AT_ONCE = 50_000  # evaluations of a call: their arrays stay in the cache
 Costs = Callable[[System, Any], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one is what it was made: results of it are kept
 class Contender:
     """A design at work.
 
@@ -47,6 +48,8 @@ class Contender:
         The best K layouts, or instances at their working points; a flat list.
     error
         Of the model; None: it is taken to be exact.
+    whole
+        Of the cost, the error in it, and the layouts: what is read, where that is not the cost itself.
     """
 
     label: str
@@ -54,10 +57,11 @@ class Contender:
     cost: Costs
     layouts: Layout | Instance | Deployed
     error: ModelError | None
+    whole: Callable[[Any, Any], Any] | None = None
 
-    def only(self, row: int) -> Contender:
-        """The contender with one of its layouts alone."""
-        return Contender(self.label, self.design, self.cost, self.layouts.take([row]), self.error)
+    def take(self, rows: Any) -> Contender:
+        """The contender with some of its layouts alone."""
+        return replace(self, layouts=self.layouts.take(np.asarray(rows)))
 
 
 def _kind(model: Architecture) -> ModelKind:
@@ -118,20 +122,12 @@ class Deployed:
         return Deployed(self.instances.take(index), self.count[index], self.ranks[index])
 
 
-def _deployed(engine: ServingStack, serving: Serving, phase: Phase, system: System, layouts: Deployed) -> Any:
-    """What the clusters serve, prompts and decoding together or one phase alone."""
-    from sweep.served import Served, idle_power, packages_of  # which imports studies, and these may ask for bands
+def _instances(engine: ServingStack, serving: Serving, phase: Phase, system: System, layouts: Deployed) -> ServingCost:
+    return _serving(engine, serving, phase, system, layouts.instances)
 
-    cost = _serving(engine, serving, phase, system, layouts.instances)
-    working = layouts.count * layouts.instances.ranks
-    return Served(
-        system=system, layout={}, ttft=cost.ttft, ttft_p99=cost.ttft_p99, tpot=cost.tpot, tpot_p99=cost.tpot_p99,
-        tokens_per_second=cost.tokens_per_second * layouts.count,
-        requests_per_second=cost.requests_per_second * layouts.count,
-        power=cost.power * layouts.count + idle_power(system, np.maximum(layouts.ranks - working, 0)),
-        packages=packages_of(system, layouts.ranks), chips_used=packages_of(system, working),
-        time=cost.time, memory=cost.memory, violations=cost.violations,
-    )  # fmt: skip
+
+def _of_cluster(cost: ServingCost, layouts: Deployed) -> Served:
+    return alike(cost, layouts.instances.ranks, layouts.count, layouts.ranks)
 
 
 def cluster_contender(
@@ -142,7 +138,8 @@ def cluster_contender(
     Instances stay at their working points, and as many.
     """
     error = _error(design, engine.name, serving.architecture, True)
-    return Contender(design.label, design, partial(_deployed, engine, serving, phase), deployed, error)
+    cost = partial(_instances, engine, serving, phase)
+    return Contender(design.label, design, cost, deployed, error, _of_cluster)
 
 
 def values(contender: Contender, quantity: str, points: Points, infeasible: bool = False) -> Array:
@@ -158,6 +155,8 @@ def values(contender: Contender, quantity: str, points: Points, infeasible: bool
         cost = contender.cost(machine_at(contender.design, some), contender.layouts)
         if contender.error is not None:
             cost = slower(cost, *contender.error.factors(some))
+        if contender.whole is not None:
+            cost = contender.whole(cost, contender.layouts)
         found[start : start + some.count] = np.where(
             infeasible | _feasible(cost), np.asarray(read(cost), float), np.nan
         )

@@ -6,7 +6,7 @@ places, the nearest place on either side is narrowed down by halving. Both desig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def flips(one: Contender, other: Contender, quantity: str) -> tuple[Flip, ...]:
     The errors of the model are left out, and numbers that change nothing. Those along which the designs never change
     places come last, with a factor of None. Raises ValueError where no layout is feasible at the catalogue's values.
     """
-    plain = [Contender(each.label, each.design, each.cost, each.layouts, None) for each in (one, other)]
+    plain = [replace(each, error=None) for each in (one, other)]
     margin = abs(float(_ahead(plain[0], plain[1], quantity, (), np.ones((1, 0)))[0]))
     numbers: dict[Column, Number] = {}
     hopeless: dict[Column, Number] = {}

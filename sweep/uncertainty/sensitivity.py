@@ -14,7 +14,8 @@ Sources: Sobol', Mathematics and Computers in Simulation 55, 2001; Saltelli et a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -59,7 +60,12 @@ def influences(contender: Contender, quantity: str, row: int | None = None) -> t
     """
     if row is None:
         row = int(best_of(values(contender, quantity, nominal()), quantity)[0][0])
-    alone = contender.only(row)
+    return _influences(contender, quantity, row)
+
+
+@lru_cache(maxsize=64)  # bands, shares and places where designs meet all start from them
+def _influences(contender: Contender, quantity: str, row: int) -> tuple[Influence, ...]:
+    alone = contender.take([row])
     columns: dict[Column, list[tuple[Number, float, float]]] = {}
     for number, elasticity, effect in _of_each(alone, quantity):
         columns.setdefault(number.column, []).append((number, elasticity, effect))
@@ -83,7 +89,7 @@ def _of_each(alone: Contender, quantity: str) -> list[tuple[Number, float, float
 
 def _slopes(alone: Contender, quantity: str, uncertain: Sequence[Number], certain: Sequence[Number]) -> Array:
     """Changes of the quantity's logarithm with a standard deviation of uncertain numbers, and with certain ones'."""
-    exact = Contender(alone.label, alone.design, alone.cost, alone.layouts, None)
+    exact = replace(alone, error=None)
     found = []
     for numbers, step in ((uncertain, _STEP), (certain, _CERTAIN_STEP)):
         both = step * np.concatenate([np.eye(len(numbers)), -np.eye(len(numbers))])

@@ -15,12 +15,15 @@ from model.money import capital
 from model.power import rated_power
 from model.system import System
 from sweep import catalogue
-from sweep.certainty import BAND
+from sweep.certainty import BAND, contender
 from sweep.cli import main
+from sweep.columns import SETS
 from sweep.designs import changed, changes_of, changes_text, dimension_of, machine, number_at
 from sweep.errors import InputError
 from sweep.running import Finished, run_study
 from sweep.study import Study, divides_well, parse
+from sweep.uncertainty.contenders import values
+from sweep.uncertainty.points import nominal
 
 TRAINING = """
 name = "money"
@@ -606,6 +609,19 @@ def test_rumoured_machines_that_serve_have_bands(
     assert "10 to 90 %: tokens_per_s " in swept(capsys, "explain", f"{found['run']}#{rows['920']['row']}")
     other = no_nan(swept(capsys, "explain", f"{found['run']}#{rows['H20']['row']}", "--json"))
     assert (other["band"], other["rumoured_share"]) == ({}, None)
+
+
+@pytest.mark.parametrize("objective", SETS["decode"].quantities)
+def test_whatever_a_study_of_serving_decides_by_has_a_band_or_none(tmp_path: Path, objective: str) -> None:
+    """What is drawn has every quantity that answers have; it is the same cluster, so that nothing is scaled."""
+    text = SERVING.replace("SIZES", "chips = [384]").replace("[1, 2]", "2").partition('[[designs]]\nlabel = "H20')[0]
+    text += "[layout]\ntensor_parallel = 2\npipeline_parallel = 1\ncontext_parallel = 1\n"
+    study = parse(f'{text}[search]\nobjective = "{objective}"\n')
+    (row,) = run_study(study, tmp_path, workers=0).answer.rows
+    alone = contender(study.designs[0], [row], objective)
+    assert values(alone, objective, nominal())[0, 0] == pytest.approx(row[objective])
+    if f"{objective}_p10" in row:
+        assert row[f"{objective}_p10"] <= row[f"{objective}_p50"] <= row[f"{objective}_p90"]
 
 
 @pytest.mark.parametrize(

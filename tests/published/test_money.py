@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.money import capital, network_usd, per_chip_hour, spending
+from model.money import capital, per_chip_hour, spending
 from model.power import rated_power
 from model.silicon import dies_per_wafer, good_die_usd, package_cost, sold_yield
 from model.system import System
@@ -131,8 +131,13 @@ def test_the_parts_of_a_machine_close_its_price(
     apart = sum(p.count * p.price_usd / p.per_packages for p in system.parts if p.outside) * system.unit_packages
     assert float(parts.total) - apart == pytest.approx(published)
     assert abs(float(parts.integration)) < gap * published
-    own = network_usd(parts) + sum(
-        p.count * p.price_usd / p.per_packages * system.unit_packages for p in system.parts if p.name == "RoCE port"
+    own = (
+        parts.switches
+        + parts.optics
+        + parts.cables
+        + sum(
+            p.count * p.price_usd / p.per_packages * system.unit_packages for p in system.parts if p.name == "RoCE port"
+        )
     )
     assert own / system.unit_packages == pytest.approx(network, rel=0.01)
 
