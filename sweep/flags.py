@@ -115,6 +115,15 @@ RULES: tuple[FlagRule, ...] = (
         lambda s: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
     ),
     FlagRule(
+        "fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s: replace(s, fused_norm=True)
+    ),
+    FlagRule(
+        "fused activation", lambda case: "use-fused-swiglu" in _flags(case), lambda s: replace(s, fused_activation=True)
+    ),
+    FlagRule(
+        "fused rotary", lambda case: "use-fused-rotary" in _flags(case), lambda s: replace(s, fused_rotary=True)
+    ),
+    FlagRule(
         "fused loss",
         lambda case: "ce fusion" in _flags(case),
         lambda s: replace(s, loss_bytes_per_logit=18.0),
