@@ -57,6 +57,7 @@ class Stack:
     balanced_stages: bool = False  # custom stage layout that evens out embedding, head and MTP
     # data parallel
     gradient_overlap: float = 0.0  # share of the last backward and first forward behind which DP traffic hides
+    gather_overlap: bool = True  # ZeRO-1's gather of updated weights hides as well; False: the step waits for it
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
