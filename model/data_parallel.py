@@ -116,13 +116,15 @@ def exposed_seconds(
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
     off = has(layout.overlap_off, "data", OVERLAPS) if np.any(layout.overlap_off) else None
-    once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s)
+    waited: Any = 0.0 if stack.gather_overlap else np.where(zero == 1, cost.all_gather_s, 0.0)
+    once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s) - waited
     if stack.gradient_overlap > 0:
         share = stack.gradient_overlap if off is None else np.where(off, 0.0, stack.gradient_overlap)
         behind = np.where(np.asarray(layout.schedule) == _INTERLEAVED, layout.pipeline_parallel, 1.0)
         room = share * np.minimum(m, behind) * stage_s
         last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
         once = np.maximum(once - room, last_bucket)
+    once = once + waited
     if not np.any(zero >= 2):
         return once
     each = m * (cost.reduce_scatter_s + np.where(zero >= 3, 2.0 * cost.all_gather_s, 0.0))

@@ -157,8 +157,12 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
     )
 
 
-def _redone(modules: Sequence[Module], layout: Layout) -> tuple[Any, Any, Any, Any]:
-    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward."""
+def _redone(modules: Sequence[Module], layout: Layout, everything: bool) -> tuple[Any, Any, Any, Any]:
+    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
+
+    Full recomputation repeats everything, or stops before the last matmul of the feed-forward: no gradient needs the
+    layer's output (early stop of torch.utils.checkpoint since 2.1; dead code to a compiler).
+    """
     full = _bit(layout, "full")
     seconds: Any = 0.0
     joules: Any = 0.0
@@ -166,9 +170,10 @@ def _redone(modules: Sequence[Module], layout: Layout) -> tuple[Any, Any, Any, A
     saved: Any = 0.0
     for module in modules:
         again = _bit(layout, *module.recompute) * (1.0 - full) if module.recompute else np.asarray(0.0)
-        seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
-        joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
-        moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
+        whole = module.forward if everything else module.forward + module.last.times(-1.0)
+        seconds = seconds + again * module.redo.seconds + full * whole.seconds
+        joules = joules + again * module.redo.matrix_joules + full * whole.matrix_joules
+        moved = moved + again * module.redo.hbm_bytes + full * whole.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 
@@ -198,24 +203,26 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))
-    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout)
+    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recomputes_all)
     full = _bit(layout, "full")
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s
     compute_backward = (backward.seconds + redo_s) * slow + tensor.slowdown_backward_s
-    again = full * (tensor.forward_s + context.forward_s)
+    # without the last matmul there is no traffic after it: one of the two exchanges of two pairs
+    repeated = 1.0 if stack.recomputes_all or mixture_layer else 0.75
+    again = full * (repeated * tensor.forward_s + context.forward_s)
     traffic_forward = tensor.forward_s + context.forward_s + expert.forward_s
     traffic_backward = tensor.backward_s + context.backward_s + expert.backward_s + again + full * expert.forward_s
     sync = stack.moe_sync_s if mixture_layer else 0.0
     eager = stack.host_moe_layer_s if mixture_layer else stack.host_layer_s
     forward_s = np.maximum(compute_forward + traffic_forward + sync, _EAGER_FORWARD * eager)
     backward_s = np.maximum(compute_backward + traffic_backward, (1.0 - _EAGER_FORWARD) * eager)
-    tensor_s = tensor.forward_s * (1.0 + full) + tensor.backward_s
+    tensor_s = tensor.forward_s * (1.0 + repeated * full) + tensor.backward_s
     context_s = context.forward_s * (1.0 + full) + context.backward_s
     expert_s = expert.forward_s * (1.0 + full) + expert.backward_s
     compute_s = compute_forward + compute_backward
-    kinds = (tensor, context, expert)
-    links = sum((k.forward_bytes * (1.0 + full) + k.backward_bytes for k in kinds), np.asarray(0.0))
+    kinds = ((tensor, repeated), (context, 1.0), (expert, 1.0))
+    links = sum((k.forward_bytes * (1.0 + again * full) + k.backward_bytes for k, again in kinds), np.asarray(0.0))
     return LayerCost(
         forward_s=forward_s,
         backward_s=backward_s,

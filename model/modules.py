@@ -40,6 +40,7 @@ class Module:
     redo: Work = NOTHING
     recompute: tuple[str, ...] = ()
     has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
+    last: Work = NOTHING  # of the forward: what only makes the layer's output, which no gradient needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,9 @@ class Rank:
         """Forward and backward work of linear layers (rows, N, K)."""
         forward, backward = NOTHING, NOTHING
         for rows, n, k in shapes:
-            ahead, inputs, weights = linear(self.chip, self.number_format, rows, n, k, batch)
+            ahead, inputs, weights = linear(
+                self.chip, self.number_format, rows, n, k, batch, self.stack.fused_accumulation
+            )
             forward, backward = forward + ahead, backward + inputs
             if not self.frozen:
                 backward = backward + weights
@@ -119,18 +122,20 @@ class Rank:
 def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, Module]:
     """The layer's norms, and its residual additions with their dropouts.
 
-    A norm moves 4 bytes an element forward and 8 backward; a residual reads two and writes one (6 for both fused with
+    A norm moves 4 bytes an element forward and 8 backward, as a chain of kernels 36 and 72 (casts, square, mean and two
+    products, counted in Llama's reference code); a residual reads two and writes one (6 for both fused with
     the norm's read), 14 with dropout and its masks. In 8 and 4 bits the norms' outputs, and in the backward the
     gradients of the two residual branches, are quantised.
     """
     elements = shard.tokens * model.hidden * shard.token_share
     count = model.norms_per_layer
     residual, launches = (14.0, 4) if model.dropout else (6.0, 2)
-    forward = vector(rank.chip, 4.0 * count * elements, count) + rank.cast(2.0 * elements)
+    moved, kernels = (4.0, 1) if rank.stack.fused_norm else (36.0, 6)
+    forward = vector(rank.chip, moved * count * elements, kernels * count) + rank.cast(2.0 * elements)
     norm = Module(
         "norm",
         forward,
-        vector(rank.chip, 8.0 * count * elements, count + 2) + rank.cast(2.0 * elements),
+        vector(rank.chip, 2.0 * moved * count * elements, kernels * count + 2) + rank.cast(2.0 * elements),
         kept_bytes=2.0 * count * elements,
         saved_bytes=rank.input_bytes * count * elements,
         redo=forward,
@@ -138,6 +143,19 @@ def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[
     )
     both = vector(rank.chip, residual * elements, launches)
     return norm, Module("residual", both, both, kept_bytes=(2.0 if model.dropout else 0.0) * elements)
+
+
+def _rotary(rank: Rank, model: Architecture, packed: Any, turned: Any) -> Work:
+    """Rotary embedding of the `turned` elements, and the split of the `packed` ones, forward.
+
+    Latent attention expands and concatenates the shared key: 9 bytes an element instead of 4. Unfused, queries and keys
+    move 20 bytes each: turned halves 6, two products 8, their sum 6 (Megatron-LM's rotary_pos_embedding.py).
+    """
+    if model.latent is not None:
+        return vector(rank.chip, 9.0 * packed, 4)
+    if rank.stack.fused_rotary:
+        return vector(rank.chip, 4.0 * packed, 2)
+    return vector(rank.chip, 20.0 * turned, 10)
 
 
 def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
@@ -155,7 +173,7 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     if rank.stack.fused_attention:
         keys = mean_keys(shard.sequence, model.window, model.full_attention_every)
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
-        rotary = vector(rank.chip, (9.0 if model.latent else 4.0) * shard.tokens * packed, 4 if model.latent else 2)
+        rotary = _rotary(rank, model, shard.tokens * packed, shard.tokens * (packed - shard.key_heads(model) * model.value_head))
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
@@ -227,23 +245,31 @@ def attention(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, ..
     return (*_latent_projections(rank, model, model.latent, shard), core)
 
 
-def _activation_bytes(model: Architecture) -> tuple[float, float]:
-    """Bytes moved per element of the activation, forward and backward."""
-    return (6.0, 10.0) if model.gated else (4.0, 6.0)
+def _activation_bytes(model: Architecture, fused: bool) -> tuple[float, float]:
+    """Bytes moved per element of the activation, forward and backward.
+
+    Unfused, a gated one writes the activated half and reads it again; its backward is three products, after which the
+    two halves are copied into one gradient.
+    """
+    if not model.gated:
+        return 4.0, 6.0
+    return (6.0, 10.0) if fused else (10.0, 26.0)
 
 
 def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute: str) -> tuple[Module, Module]:
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
-    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
-    ahead, back = _activation_bytes(model)
+    down = (shard.tokens, model.hidden, local)
+    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), down)
+    last = NOTHING if rank.stack.recomputes_all else matmul(rank.chip, rank.number_format, *down)
+    ahead, back = _activation_bytes(model, rank.stack.fused_activation)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), has_weights=True,
+            recompute=(recompute,), has_weights=True, last=last,
         ),
         Module(
             "activation", activate, deactivate,
@@ -273,7 +299,7 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     ragged = 1.0 + stack.grouped_matmul * (fit.grouped_overhead * (local > 1) + fit.grouped_overhead_rows / each)
     forward, backward = rank.linears((each, inputs, model.hidden), (each, model.hidden, width), batch=local)
     forward, backward = forward.slower(ragged), backward.slower(ragged)
-    ahead, back = _activation_bytes(model)
+    ahead, back = _activation_bytes(model, stack.fused_activation)
     activate = vector(chip, rows * width * ahead, 1)
     moved = 8.0 * rows * model.hidden * stack.permute_passes
     permute = gather(chip, moved, 4)

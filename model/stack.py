@@ -23,6 +23,10 @@ class Stack:
     fused_attention: bool = True  # flash attention; False: batched matmuls, softmax and dropout on the scores
     native_attention: bool = True  # attention kernels written for the chip's own generation
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
+    fused_norm: bool = True  # one kernel; False: a chain of element-wise ones in fp32
+    fused_activation: bool = True  # of gated feed-forwards; False: activation and product are kernels of their own
+    fused_rotary: bool = True  # False: halves turned, multiplied and added one by one
+    fused_accumulation: bool = True  # weight gradients are added to fp32 by the matmul; False: by a kernel after it
     window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
     loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
@@ -53,6 +57,7 @@ class Stack:
     balanced_stages: bool = False  # custom stage layout that evens out embedding, head and MTP
     # data parallel
     gradient_overlap: float = 0.0  # share of the last backward and first forward behind which DP traffic hides
+    gather_overlap: bool = True  # ZeRO-1's gather of updated weights hides as well; False: the step waits for it
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
@@ -61,6 +66,7 @@ class Stack:
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
+    recomputes_all: bool = True  # "full" repeats the whole forward; False: up to the last value that a gradient needs
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism

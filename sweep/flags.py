@@ -62,6 +62,10 @@ def _dispatched(label: str, backend: str, dispatch: Dispatch, passes: Callable[[
     )
 
 
+# Matmuls in pieces beside their traffic: of Transformer Engine, of MindSpeed, of PyTorch.
+_PIPELINED_MATMULS = ("tp comm overlap", "use-mc2", "use-ascend-mc2", "async tp", "async-tp", "async_tp", "asynctp")
+_GATHER_FLAGS = ("overlap param gather", "overlap-param-gather")
+
 RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "eager launches",
@@ -94,7 +98,7 @@ RULES: tuple[FlagRule, ...] = (
     _dispatched("HybridEP", "hybridep", "per_node", lambda r: r.hybrid_ep_passes),
     FlagRule(
         "tensor-parallel overlap",
-        lambda case: "tp comm overlap" in _flags(case) or "use-mc2" in _flags(case),
+        lambda case: any(word in _flags(case) for word in _PIPELINED_MATMULS),
         lambda s, r: replace(s, tensor_overlap=max(s.tensor_overlap, r.tensor_overlap)),
     ),
     FlagRule(
@@ -103,9 +107,23 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: replace(s, gradient_overlap=max(s.gradient_overlap, r.gradient_overlap)),
     ),
     FlagRule(
+        "gather overlap",
+        lambda case: any(word in _flags(case) for word in _GATHER_FLAGS),
+        lambda s, r: replace(s, gather_overlap=True),
+    ),
+    FlagRule(
         "CUDA graphs of a submission",
         lambda case: "cuda graphs" in _flags(case),
         lambda s, _: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
+    ),
+    FlagRule(
+        "fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)
+    ),
+    FlagRule(
+        "fused activation", lambda case: "use-fused-swiglu" in _flags(case), lambda s, r: replace(s, fused_activation=True)
+    ),
+    FlagRule(
+        "fused rotary", lambda case: "use-fused-rotary" in _flags(case), lambda s, r: replace(s, fused_rotary=True)
     ),
     FlagRule(
         "fused loss",

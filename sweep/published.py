@@ -248,7 +248,8 @@ def _zero_stage(case: Mapping[str, Any], stack: Stack) -> int:
         return min(max(int(stage), 0), 3)
     if is_fully_sharded(case):
         return 3 if case.get("pp") in (None, 1) else 2
-    return stack.zero_stage
+    # a pipeline of sharded replicas keeps its weights and exchanges gradients after the last microbatch
+    return stack.zero_stage if case.get("pp") in (None, 1) else min(stack.zero_stage, 1)
 
 
 def _chunk_choices(case: Mapping[str, Any], stack: Stack, model: Architecture, stages: int) -> list[int]:
@@ -262,9 +263,12 @@ def _chunk_choices(case: Mapping[str, Any], stack: Stack, model: Architecture, s
     return [v for v in range(1, per_stage + 1) if per_stage % v == 0 and v <= 24]
 
 
-def _microbatches(stack: Stack, batch: int, replicas: int) -> list[int]:
-    """Sizes to try: powers of two, or the whole batch of a replica where the stack does not accumulate gradients."""
-    if not stack.accumulates and batch % replicas == 0:
+def _microbatches(stack: Stack, batch: int, replicas: int, stages: int) -> list[int]:
+    """Sizes to try: powers of two, or the whole batch of a replica where the stack does not accumulate gradients.
+
+    A pipeline always divides its batch.
+    """
+    if not stack.accumulates and stages == 1 and batch % replicas == 0:
         return [batch // replicas]
     return [b for b in (1, 2, 4, 8, 16) if batch % (b * replicas) == 0]
 
@@ -279,7 +283,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
     d = ranks // (t * p * c)
     batch = number(case, "global_batch")
     stated = case.get("micro_batch")
-    sizes = [int(stated)] if stated else _microbatches(stack, batch, d)
+    sizes = [int(stated)] if stated else _microbatches(stack, batch, d, p)
     masks, _ = _recompute(case, stack)
     sequence = case.get("sequence_parallel")
     parallel = int(t > 1 and (stack.sequence_parallel if sequence is None else bool(sequence)))

@@ -68,23 +68,26 @@ def _framework(stated: str, case: Mapping[str, Any]) -> tuple[str | None, str]:
     software, source = case.get("software") or {}, case.get("source") or {}
     titles = [source.get(key) for key in ("title", "repo")] if isinstance(source, Mapping) else [source]
     for place, texts in (("flags", flags), ("release", [software.get("release")]), ("source", titles)):
-        said = next((found for text in texts if (found := _named_in(str(text or "")))), None)
+        said = next((found for text in texts if (found := _named_in(str(text or ""), _AMBIGUOUS))), None)
         if said:
             return said, f"the {place} name{'s' if place != 'flags' else ''} {said}"
     return None, ""
 
 
-_PLAIN_WORDS = frozenset({"fsdp", "xla", "ascend", "neuron", "transformers", "accelerate", "fabric", "opt"})
+# Names of kinds, which a text may add to the framework's own, and names that mean something else outside of the field
+# for the framework: a model, a benchmark, a library below.
+_KINDS = frozenset({"fsdp", "fsdp2", "megatron", "xla", "ascend", "neuron", "pytorch"})
+_AMBIGUOUS = _KINDS | {"deepseek", "llama3meta", "mlperf", "transformers", "accelerate", "huggingface", "hf", "peft"}
 
 
-def _named_in(text: str) -> str | None:
+def _named_in(text: str, without: frozenset[str] = frozenset()) -> str | None:
     """The framework with the longest name that stands in a text as whole words; names of kinds come last."""
     words = [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
     runs = {"".join(words[a:b]): b - a for a in range(len(words)) for b in range(a + 1, min(a + 4, len(words)) + 1)}
-    hits = [name for name in _known() if name in runs and len(name) > 2]
+    hits = [name for name in _known() if name in runs and name not in without]
     if not hits:
         return None
-    return _known()[max(hits, key=lambda name: (name not in _PLAIN_WORDS, len(name)))]
+    return _known()[max(hits, key=lambda name: (name not in _KINDS, len(name)))]
 
 
 # ------------------------------------------------------------------------------------------------------ kind
