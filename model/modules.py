@@ -54,6 +54,7 @@ class Shard:
     sequences: Any  # micro-batch
     token_share: Any  # 1/tp with sequence parallelism, else 1
     sequence: float
+    attended: float  # tokens that attend to one another
     ring: Any  # ring steps of attention
 
     @classmethod
@@ -71,6 +72,7 @@ class Shard:
             sequences=sequences,
             token_share=np.where(np.asarray(layout.sequence_parallel) > 0, 1.0 / tensor, 1.0),
             sequence=float(training.sequence),
+            attended=training.attended,
             ring=np.where(np.asarray(layout.context_exchange) == 0, context, 1.0),
         )
 
@@ -153,7 +155,7 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     extra = rank.input_bytes if rank.quantised else 0.0  # the projection's own 8-bit copy
     kept = shard.tokens * (2.0 * packed + (2.0 + extra) * output)
     if rank.stack.fused_attention:
-        keys = mean_keys(shard.sequence, model.window, model.full_attention_every)
+        keys = mean_keys(shard.attended, model.window, model.full_attention_every)
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
         rotary = vector(rank.chip, (9.0 if model.latent else 4.0) * shard.tokens * packed, 4 if model.latent else 2)
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))

@@ -337,11 +337,13 @@ def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Ques
     Raises InexpressibleError with the reason where the case lacks what a step needs.
     """
     model = replace(architecture(case), dropout=stack.dropout)
+    task = str(case.get("task") or "").lower()
     training = Training(
         model,
         number(case, "seq_len"),
         number_format(case),
-        frozen_weights=str(case.get("task") or "").lower() == "lora",
+        frozen_weights=task == "lora",
+        document=stack.tuning_document if task in ("sft", "lora") else 0.0,
     )
     ranks = number(case, "num_chips") * ranks_per_chip
     rows = list(_rows(case, stack, model, ranks))
