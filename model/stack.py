@@ -66,6 +66,7 @@ class Stack:
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
+    experts_follow_tensor: bool = False  # expert-tensor parallelism is as wide as tensor parallelism
     zero_stage: int = 1
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False

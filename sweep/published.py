@@ -300,6 +300,12 @@ def _microbatches(stack: Stack, batch: int, replicas: int) -> list[int]:
     return [b for b in (1, 2, 4, 8, 16) if batch % (b * replicas) == 0]
 
 
+def _expert_tensor(case: Mapping[str, Any], stack: Stack, tensor: int, ranks: int) -> int:
+    """Ranks that share an expert: as stated, else what the stack does, if the ranks of a stage allow it."""
+    follows = stack.experts_follow_tensor and ranks % (tensor * number(case, "ep", 1)) == 0
+    return number(case, "etp", tensor if follows else 1)
+
+
 def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int) -> Iterator[dict[str, int]]:
     """Every way to fill what the case leaves open, in order of preference."""
     if case.get("tp") is None and case.get("fsdp") is None and case.get("zero_stage") is None:
@@ -325,7 +331,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
                 yield {
                     "tensor_parallel": t, "context_parallel": c, "pipeline_parallel": p, "virtual_stages": chunks,
                     "data_parallel": d, "expert_parallel": number(case, "ep", 1),
-                    "expert_tensor_parallel": number(case, "etp", 1), "micro_batch": micro, "global_batch": batch,
+                    "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d), "micro_batch": micro, "global_batch": batch,
                     "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
                     "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
                 }  # fmt: skip
