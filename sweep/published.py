@@ -19,6 +19,7 @@ from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
 from model.system import System, partly_used
 from model.workload import Training
+from sweep.recipes import settings
 
 
 class InexpressibleError(Exception):
@@ -207,14 +208,9 @@ def number_format(case: Mapping[str, Any]) -> str:
     return str(text)
 
 
-def recipe(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of the release's recipe that go with the case, if known."""
-    return (case.get("extra") or {}).get("recipe_config") or {}
-
-
 def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
     """Recompute masks to try, and whether the choice is the model's."""
-    modules = list(recipe(case).get("recompute_modules") or [])
+    modules = list(settings(case).get("recompute_modules") or [])
     flags = case.get("flags") or []
     for flag in flags:
         if isinstance(flag, str) and flag.startswith("recompute modules:"):
@@ -331,7 +327,8 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
                 yield {
                     "tensor_parallel": t, "context_parallel": c, "pipeline_parallel": p, "virtual_stages": chunks,
                     "data_parallel": d, "expert_parallel": number(case, "ep", 1),
-                    "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d), "micro_batch": micro, "global_batch": batch,
+                    "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d),
+                    "micro_batch": micro, "global_batch": batch,
                     "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
                     "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
                 }  # fmt: skip
