@@ -38,6 +38,7 @@ class Stack:
     host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
     host_moe_layer_s: float = 0.0  # the same for a mixture layer
     moe_sync_s: float = 0.0  # device-to-host copy of a dropless dispatcher, per mixture layer and microbatch
+    straggling: float = 0.0  # time of kernels added per doubling of the nodes of eight ranks that wait for each other
     step_fixed_s: float = 5e-3  # data loading, logging, optimizer launch
     # tensor parallel
     tensor_overlap: float = 0.0  # forward and exposed backward collectives hidden behind pipelined matmuls
@@ -71,6 +72,8 @@ class Stack:
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
+    experts_follow_tensor: bool = False  # expert-tensor parallelism is as wide as tensor parallelism
     zero_stage: int = 1
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
+    tuning_document: float = 0.0  # tokens of the documents that fine-tuning packs into a sequence; 0: it does not pack

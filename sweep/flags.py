@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model.stack import Dispatch, Stack
-from sweep.recipes import Recipes, recipes
+from sweep.recipes import Recipes, dropping, recipes, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def _flags(case: Mapping[str, Any]) -> str:
 
 
 def _recipe(case: Mapping[str, Any], key: str) -> Any:
-    return ((case.get("extra") or {}).get("recipe_config") or {}).get(key)
+    return settings(case).get(key)
 
 
 def _graphs(case: Mapping[str, Any]) -> str:
@@ -39,7 +39,7 @@ def _graphs(case: Mapping[str, Any]) -> str:
         return "full"
     if kind and kind != "none":
         return "partial"
-    return "none" if (case.get("extra") or {}).get("recipe_config") else ""
+    return "none" if settings(case) else ""
 
 
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
@@ -51,7 +51,7 @@ def _dispatcher(case: Mapping[str, Any]) -> str:
     backend = _recipe(case, "moe_flex_dispatcher_backend")
     if backend:
         return str(backend)
-    return "alltoall" if (case.get("extra") or {}).get("recipe_config") else ""
+    return "alltoall" if settings(case) else ""
 
 
 def _dispatched(label: str, backend: str, dispatch: Dispatch, passes: Callable[[Recipes], float]) -> FlagRule:
@@ -73,16 +73,16 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: _launched(s, r.eager_mixture_s, r.eager_sync_s),
     ),
     FlagRule(
-        "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
-        lambda case: "tokendrop" in _flags(case) or "token-drop" in _flags(case),
-        lambda s, r: replace(s, host_moe_layer_s=r.dropping_mixture_s, moe_sync_s=0.0),
-    ),
-    FlagRule(
         "partial graphs",
         lambda case: _graphs(case) == "partial",
         lambda s, r: _launched(s, r.partial_mixture_s, r.partial_sync_s),
     ),
     FlagRule("full-iteration graphs", lambda case: _graphs(case) == "full", lambda s, _: _launched(s, 0.0, 0.0)),
+    FlagRule(
+        "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
+        dropping,
+        lambda s, r: replace(s, host_moe_layer_s=r.dropping_mixture_s, moe_sync_s=0.0),
+    ),
     FlagRule(
         "expert all-to-all overlap",
         lambda case: _recipe(case, "moe_a2a_overlap") is True,

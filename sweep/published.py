@@ -19,6 +19,7 @@ from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
 from model.system import System, partly_used
 from model.workload import Training
+from sweep.recipes import settings
 
 
 class InexpressibleError(Exception):
@@ -176,14 +177,9 @@ def number_format(case: Mapping[str, Any]) -> str:
     return str(text)
 
 
-def recipe(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of the release's recipe that go with the case, if known."""
-    return (case.get("extra") or {}).get("recipe_config") or {}
-
-
 def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
     """Recompute masks to try, and whether the choice is the model's."""
-    modules = list(recipe(case).get("recompute_modules") or [])
+    modules = list(settings(case).get("recompute_modules") or [])
     flags = case.get("flags") or []
     for flag in flags:
         if isinstance(flag, str) and flag.startswith("recompute modules:"):
@@ -273,6 +269,12 @@ def _microbatches(stack: Stack, batch: int, replicas: int, stages: int) -> list[
     return [b for b in (1, 2, 4, 8, 16) if batch % (b * replicas) == 0]
 
 
+def _expert_tensor(case: Mapping[str, Any], stack: Stack, tensor: int, ranks: int) -> int:
+    """Ranks that share an expert: as stated, else what the stack does, if the ranks of a stage allow it."""
+    follows = stack.experts_follow_tensor and ranks % (tensor * number(case, "ep", 1)) == 0
+    return number(case, "etp", tensor if follows else 1)
+
+
 def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int) -> Iterator[dict[str, int]]:
     """Every way to fill what the case leaves open, in order of preference."""
     if case.get("tp") is None and case.get("fsdp") is None and case.get("zero_stage") is None:
@@ -298,7 +300,8 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
                 yield {
                     "tensor_parallel": t, "context_parallel": c, "pipeline_parallel": p, "virtual_stages": chunks,
                     "data_parallel": d, "expert_parallel": number(case, "ep", 1),
-                    "expert_tensor_parallel": number(case, "etp", 1), "micro_batch": micro, "global_batch": batch,
+                    "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d),
+                    "micro_batch": micro, "global_batch": batch,
                     "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
                     "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
                 }  # fmt: skip
@@ -310,11 +313,13 @@ def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Ques
     Raises InexpressibleError with the reason where the case lacks what a step needs.
     """
     model = replace(architecture(case), dropout=stack.dropout)
+    task = str(case.get("task") or "").lower()
     training = Training(
         model,
         number(case, "seq_len"),
         number_format(case),
-        frozen_weights=str(case.get("task") or "").lower() == "lora",
+        frozen_weights=task == "lora",
+        document=stack.tuning_document if task in ("sft", "lora") else 0.0,
     )
     ranks = number(case, "num_chips") * ranks_per_chip
     rows = list(_rows(case, stack, model, ranks))
