@@ -38,6 +38,9 @@ class Prediction:
     low: float | None = None  # 10 % of measurements are expected below it
     high: float | None = None  # and 10 % above it
     covered: bool | None = None  # whether the measured value lies from low to high
+    stated: Mapping[str, str | float] | None = None  # what the case says of its run, see sweep/stated.py
+    memory: float | None = None  # predicted bytes of the fullest chip over what it holds: above 1 it does not fit
+    ran: bool | None = None  # False where the source says that memory ran out, True where the run was measured
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from sweep.published import (
     model_kind,
 )
 from sweep.serving_validation import is_serving, predict_serving
+from sweep.stated import stated
 from sweep.training_cases import evaluated
 
 
@@ -73,7 +74,8 @@ def _format(case: Mapping[str, Any]) -> str:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
-    return [banded(one) for one in unbanded(case)]
+    facts = stated(case)
+    return [replace(banded(one), stated=facts) for one in unbanded(case)]
 
 
 def unbanded(case: Mapping[str, Any]) -> list[Prediction]:
