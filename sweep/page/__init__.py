@@ -6,12 +6,12 @@ Text is shown as text wherever it comes from: the template escapes it, `plain` d
 page's own policy runs no script but the two that belong to it.
 """
 
-from sweep.page.blocks import Chart, Code, Fact, Facts, Section, Table, Text
+from sweep.page.blocks import Block, Chart, Choice, Code, Fact, Facts, Notes, Section, Side, Table, Text
 from sweep.page.page import page
 from sweep.page.palette import COLOURS, PART_COLOURS, SYMBOLS, part_colour
 from sweep.page.words import plain, quantity_text
 
 __all__ = [
-    "COLOURS", "PART_COLOURS", "SYMBOLS", "Chart", "Code", "Fact", "Facts", "Section", "Table", "Text", "page",
-    "part_colour", "plain", "quantity_text",
+    "COLOURS", "PART_COLOURS", "SYMBOLS", "Block", "Chart", "Choice", "Code", "Fact", "Facts", "Notes", "Section", "Side",
+    "Table", "Text", "page", "part_colour", "plain", "quantity_text",
 ]  # fmt: skip

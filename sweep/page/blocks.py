@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Union
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,25 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Notes:
+    """What is told of the points of charts that share them: a text each, and commands that go on from there.
+
+    A point whose `customdata` is a number has the text of that place: whole where the pointer is, and with the commands
+    under the chart when it is clicked or tapped. Texts and commands are shown as they are, and must not be escaped.
+    """
+
+    texts: Sequence[str]
+    names: Sequence[str | int] = ()  # of the points
+    commands: str = ""  # a line each; {name} stands for the point's
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """A plotly figure with what it means.
 
     Labels in it that come from elsewhere must have passed `plain`. The `customdata` of a point, a text, is shown under
-    the chart when the point is clicked or tapped; that text is shown as it is, and must not be escaped.
+    the chart when the point is clicked or tapped; that text is shown as it is, and must not be escaped. With `notes` it
+    is a number instead.
     """
 
     figure: Any  # of plotly, or the same as a mapping of "data" and "layout"
@@ -75,10 +89,31 @@ class Chart:
     name: str = ""  # for those who do not see it; the meaning where empty
     height: int = 440  # pixels; a little less on a phone
     folded: str = ""
+    notes: Notes | None = None
     kind: ClassVar[str] = "chart"
 
 
-Block = Text | Facts | Table | Code | Chart
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Blocks beside each other where there is room, one under the other where there is none."""
+
+    blocks: Sequence[Block]
+    kind: ClassVar[str] = "side"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several sets of blocks, picked from a list; one set alone has no list.
+
+    Lists of the same label go together: what is picked in one is picked in all that offer it.
+    """
+
+    label: str
+    options: Sequence[tuple[str, Sequence[Block]]]
+    kind: ClassVar[str] = "choice"
+
+
+Block = Union[Text, Facts, Table, Code, Chart, Side, Choice]
 
 
 @dataclass(frozen=True, slots=True)

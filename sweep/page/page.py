@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from sweep.page.blocks import Chart, Section
+from sweep.page.blocks import Chart, Notes, Section
 
 # Traces that draw by WebGL, whose library builds its functions at run time.
 _BUILT_AT_RUN_TIME = ("gl", "parcoords", "3d", "splom", "surface", "cone", "streamtube", "volume")
@@ -24,6 +25,7 @@ def page(title: str, sections: Sequence[Section], subtitle: str = "", footer: st
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     figures: list[str] = []
+    notes: list[Notes] = []
     made_late = False
 
     def embedded(chart: Chart) -> str:
@@ -33,11 +35,18 @@ def page(title: str, sections: Sequence[Section], subtitle: str = "", footer: st
         figures.append(_as_script_data(figure))
         return f"chart-{len(figures)}"
 
+    def noted(chart: Chart) -> str:
+        if chart.notes is None:
+            return ""
+        if not any(one is chart.notes for one in notes):
+            notes.append(chart.notes)
+        return f"notes-{next(at for at, one in enumerate(notes, 1) if one is chart.notes)}"
+
     environment = Environment(
         loader=PackageLoader("sweep.page", "template"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["embedded"] = embedded
+    environment.filters |= {"embedded": embedded, "noted": noted}
     named = [(f"part-{at}", section) for at, section in enumerate(sections, 1)]
     body = environment.get_template("body.html").render(sections=named)
     scripts = [_read("page.js")]
@@ -45,7 +54,7 @@ def page(title: str, sections: Sequence[Section], subtitle: str = "", footer: st
         scripts = [_plotly(), _read("charts.js"), *scripts]
     return environment.get_template("page.html").render(
         title=title, subtitle=subtitle, footer=footer, sections=named, body=body, figures=figures, scripts=scripts,
-        style=_read("style.css"), policy=_policy(scripts, made_late),
+        notes=[_as_script_data(asdict(one)) for one in notes], style=_read("style.css"), policy=_policy(scripts, made_late),
     )  # fmt: skip
 
 

@@ -47,14 +47,40 @@
     return value;
   };
 
+  // Points of charts with notes hold the number of their text.
+  const read = new Map();
+  const notes_of = (place) => {
+    const name = place.dataset.notes;
+    if (!name) return null;
+    if (!read.has(name)) read.set(name, JSON.parse(document.getElementById(name).textContent));
+    return read.get(name);
+  };
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/\n/g, "<br>");
+  const hovered = (notes, numbers) => Array.isArray(numbers)
+    ? numbers.map((each) => hovered(notes, each))
+    : Number.isInteger(numbers) ? escaped(notes.texts[numbers]) : "";
+  const noted = (data, notes) => notes === null ? data : data.map((trace) => trace.customdata === undefined ? trace : {
+    ...trace, hovertext: hovered(notes, trace.customdata), hoverinfo: "text",
+  });
+
   const CARTESIAN = ["scatter", "scattergl", "bar", "box", "violin", "heatmap", "histogram", "waterfall", "contour"];
+  const tell = (picked, text, notes) => {
+    picked.replaceChildren(document.createTextNode(notes === null ? String(text) : notes.texts[text]));
+    for (const line of notes === null || !notes.commands ? [] : notes.commands.split("\n")) {
+      const command = document.createElement("code");
+      command.textContent = line.replaceAll("{name}", notes.names[text]);
+      picked.append(command);
+    }
+    picked.hidden = false;
+  };
+
   const draw = (place) => {
     const figure = JSON.parse(document.getElementById(place.id.replace("chart", "figure")).textContent);
     const has_axes = figure.data.every((trace) => CARTESIAN.includes(trace.type || "scatter"));
     // Nothing of a page leaves it: plotly's own button would send the chart to its maker.
     const options = { responsive: true, displaylogo: false, scrollZoom: false, showSendToCloud: false, plotlyServerURL: "",
                       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-    const shown = Plotly.react(place, inked(figure.data, css("--ink")), dressed(figure.layout, has_axes), options);
+    const shown = Plotly.react(place, noted(inked(figure.data, css("--ink")), notes_of(place)), dressed(figure.layout, has_axes), options);
     if (drawn.has(place)) return shown;
     drawn.set(place, true);
     return shown.then(() => {
@@ -64,8 +90,7 @@
         const data = event.points[0].customdata;
         const text = Array.isArray(data) ? data[0] : data;
         if (text === undefined || text === null) return;
-        picked.textContent = String(text);
-        picked.hidden = false;
+        tell(picked, text, notes_of(place));
       });
     });
   };
@@ -81,6 +106,22 @@
   }, { rootMargin: "600px" });
   document.addEventListener("DOMContentLoaded", () => places.forEach((place) => seen.observe(place)));
   if (document.readyState !== "loading") places.forEach((place) => seen.observe(place));
+  // Of charts of which one is shown at a time, what is picked in one list is picked in all of the same label.
+  const lists = [...document.querySelectorAll("select[data-choice]")];
+  const shows = (list, name) => {
+    const at = [...list.options].findIndex((option) => option.textContent === name);
+    if (at < 0) return;
+    list.selectedIndex = at;
+    const options = [...list.closest(".choice").children].filter((child) => child.matches(".option"));
+    options.forEach((option, place) => { option.hidden = place !== at; });
+  };
+  for (const list of lists) {
+    list.addEventListener("change", () => {
+      const name = list.options[list.selectedIndex].textContent;
+      lists.filter((other) => other.dataset.choice === list.dataset.choice).forEach((other) => shows(other, name));
+    });
+    shows(list, list.options[0].textContent); // browsers keep what was picked before a page is read again
+  }
   document.addEventListener("ground", () => drawn.forEach((_, place) => draw(place)));
   addEventListener("beforeprint", () => places.forEach((place) => place.offsetParent && draw(place)));
 })();
