@@ -6,8 +6,8 @@ number of chips, model and depth, sequence, batch, number format and task. Of ea
 * tau: Kendall's coefficient over its pairs, concordant less discordant over all (M. G. Kendall, "A New Measure of Rank
   Correlation", Biometrika 30, 1938). A pair whose measured values lie within NOISE of each other says nothing and is
   left out; a pair that the model takes for equal counts as neither.
-* regret: the measured value of the layout that the model likes best over the best that was measured, less one; where the
-  model likes several alike, their mean.
+* regret: the measured value of the layout that the model likes best over the best that was measured, less one; where
+  the model likes several alike, their mean.
 
 Several runs of one configuration are one, with the mean of each value.
 """
@@ -27,8 +27,8 @@ NOISE = 0.02
 _YEAR = re.compile(r"-20\d\d$")  # at the end of a stack's name
 _EQUAL = 1e-9  # of two predictions
 _SAME = (
-    "framework", "release", "year", "chip", "chips", "model", "layers", "hidden", "heads", "sequence", "output", "batch",
-    "number_format", "task",
+    "framework", "release", "year", "chip", "chips", "model", "layers", "hidden", "heads", "sequence", "output",
+    "batch", "number_format", "task",
 )  # fmt: skip
 _LESS_IS_BETTER: Mapping[str, bool] = {
     "step_time_s": True, "total_time_s": True, "tpot_s": True, "latency_s": True, "tokens_per_s_per_chip": False,

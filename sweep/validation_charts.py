@@ -98,8 +98,8 @@ def predicted_against_measured(rows: Sequence[Row], notes: Notes) -> Chart:
     low, high = min(ends) / 1.3, max(ends) * 1.3
     data: list[dict[str, Any]] = [_line(low, high, 1.0, "solid", "equal")]
     for off, dash in _LINES:
-        for sign in (1.0, -1.0):
-            data.append(_line(low, high, 1.0 + sign * off, dash, f"± {100 * off:.0f} %" if sign > 0 else ""))
+        data.append(_line(low, high, 1.0 + off, dash, f"± {100 * off:.0f} %"))
+        data.append(_line(low, high, 1.0 - off, dash, ""))
     by_framework = _grouped(positive, lambda one: said_of(one, "framework") or "not stated")
     named = sorted(by_framework, key=lambda name: -len(by_framework[name]))
     if len(named) > _SERIES + 1:
@@ -120,8 +120,9 @@ def predicted_against_measured(rows: Sequence[Row], notes: Notes) -> Chart:
         "hovermode": "closest",
     }
     meaning = (
-        f"{words_of(quantity).capitalize()}: each mark is a measured run. On the solid line both agree; between the dashed lines they do so "
-        "within 10 %, between the dotted ones within 20 %. Marks above the line are predicted too large."
+        f"{words_of(quantity).capitalize()}: each mark is a measured run. On the solid line both agree; between the "
+        "dashed lines they do so within 10 %, between the dotted ones within 20 %. Marks above the line are "
+        "predicted too large."
     )
     return Chart({"data": data, "layout": layout}, meaning, "error = predicted / measured - 1", height=620, notes=notes)
 
@@ -213,7 +214,8 @@ def coverage(rows: Sequence[Row], least: int = 3) -> Chart | None:
     trace = {
         "type": "bar", "orientation": "h", "x": shares, "y": [plain(name) for name in kept], "hoverinfo": "skip",
         "text": [f"{share:.0f} % of {len(groups[name])}" for share, name in zip(shares, kept, strict=True)],
-        "textposition": "auto", "marker": {"color": COLOURS[4]}, "showlegend": False, "insidetextfont": {"color": "#000"},
+        "textposition": "auto", "marker": {"color": COLOURS[4]}, "showlegend": False,
+        "insidetextfont": {"color": "#000"},
     }  # fmt: skip
     line = {"type": "line", "x0": 80, "x1": 80, "y0": 0, "y1": 1, "yref": "paper", "line": {"width": 2, "dash": "dash"}}
     layout = {

@@ -1,4 +1,4 @@
-"""The page of `sweep validate`: how wrong the model is on the cases of some files, where, and what it could not be asked.
+"""The page of `sweep validate`: how wrong the model is on the cases of some files, and what it could not be asked.
 
 Everything in it comes from the predictions and from the files' bytes; texts of cases are shown as texts.
 """
@@ -68,9 +68,9 @@ def _summary(predictions: Sequence[Prediction], groups: Sequence[GroupError]) ->
         for one in whole[:_FACTS]
     ])  # fmt: skip
     yield Text(
-        "Error is predicted / measured - 1; means are of its size, bias is its mean with sign. Beside it stand the errors "
-        "of two guesses on the same cases: peaks alone (FLOPs and bytes at the chip's rates), and those peaks times the "
-        "one constant that suits all cases best, as a single MFU would."
+        "Error is predicted / measured - 1; means are of its size, bias is its mean with sign. Beside it stand the "
+        "errors of two guesses on the same cases: peaks alone (FLOPs and bytes at the chip's rates), and those peaks "
+        "times the one constant that suits all cases best, as a single MFU would."
     )
     columns = ("group", "quantity", "cases", "mean error", "median", "90 %", "max", "bias", "in band", "peaks alone",
                "one constant")  # fmt: skip
@@ -89,7 +89,8 @@ def _answer(groups: Sequence[GroupError]) -> str:
     if not whole:
         return " Nothing was measured that can be compared."
     most = max(whole, key=lambda one: one.n)
-    answer = f" Over {most.n:,} of them the {words_of(most.quantity)} is off by {100 * most.mean_absolute_error:.1f} % on average"
+    error = f"{100 * most.mean_absolute_error:.1f} % on average"
+    answer = f" Over {most.n:,} of them the {words_of(most.quantity)} is off by {error}"
     if most.roofline is not None:
         answer += f", peaks alone by {100 * most.roofline:.0f} %"
     return answer + "."
