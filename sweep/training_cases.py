@@ -37,6 +37,7 @@ class Evaluated:
     row: int  # of the layout that is taken
     ranks: int
     chosen: str | None  # what the source leaves open, as taken
+    usable_memory: float  # share of a rank's memory that may be planned
 
 
 def _same(record: Any) -> Any:
@@ -70,7 +71,7 @@ def evaluated(case: Mapping[str, Any], changes: Changes = AS_HELD) -> Evaluated:
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
     row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     chosen = _filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
-    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen)
+    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen, stack.usable_memory)
 
 
 def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
