@@ -38,7 +38,7 @@ _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over 
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
 _FSDP_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
-_NORM_BYTES = 6.0  # per local weight: gradient norm and clipping
+_NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +72,14 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     reduce_: Traffic = SILENCE
     updated: Any = 0.0
     local: Any = 0.0
-    sharded = np.asarray(layout.zero_stage) >= 1
+    sharded, scattered = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 2
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
         updated = updated + elements / np.where(sharded, count, 1.0)
-        local = local + elements
+        local = local + elements / np.where(scattered, count, 1.0)
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)

@@ -157,8 +157,13 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
     )
 
 
-def _redone(modules: Sequence[Module], layout: Layout) -> tuple[Any, Any, Any, Any]:
-    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward."""
+def _redone(modules: Sequence[Module], layout: Layout, pruned: bool) -> tuple[Any, Any, Any, Any]:
+    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
+
+    A compiler that sees the whole backward pass does not compute again what no gradient needs: the last projection of a
+    dense feed-forward, whose output is only added to the residual (jax.checkpoint, dead code elimination). Of routed
+    experts it is needed, for the gradient of the weights that they are combined with.
+    """
     full = _bit(layout, "full")
     seconds: Any = 0.0
     joules: Any = 0.0
@@ -169,6 +174,11 @@ def _redone(modules: Sequence[Module], layout: Layout) -> tuple[Any, Any, Any, A
         seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
         joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
         moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
+        if pruned:
+            dropped = again + full
+            seconds = seconds - dropped * module.unread.seconds
+            joules = joules - dropped * module.unread.matrix_joules
+            moved = moved - dropped * module.unread.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 
@@ -198,7 +208,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))
-    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout)
+    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recompute_pruned)
     full = _bit(layout, "full")
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s

@@ -29,7 +29,7 @@ class Module:
     """A part of a layer on one rank and microbatch.
 
     `kept_bytes` always stay from forward to backward; `saved_bytes` stay unless one of `recompute` is switched on, and
-    then `redo` is done again before the backward.
+    then `redo` is done again before the backward. No gradient needs the output of `unread`, a part of the forward.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Module:
     kept_bytes: Any = 0.0
     saved_bytes: Any = 0.0
     redo: Work = NOTHING
+    unread: Work = NOTHING
     recompute: tuple[str, ...] = ()
     has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
 
@@ -98,7 +99,7 @@ class Rank:
         bytes_each = FORMATS[self.number_format].cast_bytes
         if not bytes_each or self.stack.cast_fused:
             return NOTHING
-        return vector(self.chip, bytes_each * elements, 1)
+        return vector(self.chip, bytes_each * self.stack.cast_passes * elements, 1)
 
     @property
     def input_bytes(self) -> float:
@@ -182,8 +183,20 @@ def _plain_projections(rank: Rank, model: Architecture, shard: Shard) -> tuple[M
     """Fused query-key-value projection and output projection; keys are replicated where tp exceeds their heads."""
     width = model.head_size * (model.heads / shard.tensor + 2.0 * shard.key_heads(model))
     out = model.heads * model.head_size / shard.tensor
-    forward, backward = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
-    return (Module("attention_projections", forward, backward, has_weights=True),)
+    ahead, ahead_back = rank.linears((shard.tokens, width, model.hidden))
+    behind, behind_back = rank.linears((shard.tokens, model.hidden, out))
+    packed = 2.0 * shard.tokens * width
+    residual = 2.0 * shard.tokens * model.hidden * shard.token_share
+    return (
+        Module(
+            "query_key_value", ahead, ahead_back, kept_bytes=-packed, saved_bytes=packed, redo=ahead,
+            recompute=("query_key_value",), has_weights=True,
+        ),
+        Module(
+            "attention_output", behind, behind_back, kept_bytes=-residual, saved_bytes=residual, redo=behind,
+            recompute=("attention_output",), has_weights=True,
+        ),
+    )  # fmt: skip
 
 
 def _latent_projections(rank: Rank, model: Architecture, latent: LatentAttention, shard: Shard) -> tuple[Module, ...]:
@@ -236,14 +249,16 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
-    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
+    into, into_back = rank.linears((shard.tokens, inputs, model.hidden))
+    out, out_back = rank.linears((shard.tokens, model.hidden, local))
+    forward, backward = into + out, into_back + out_back
     ahead, back = _activation_bytes(model)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), has_weights=True,
+            unread=out, recompute=(recompute,), has_weights=True,
         ),
         Module(
             "activation", activate, deactivate,

@@ -29,6 +29,8 @@ class Stack:
     cast_fused: bool = False  # quantisation for 8- and 4-bit matmuls fused into the producing kernels
     permute_passes: float = 1.5  # reads and writes of the routed rows by permute and unpermute, of one each
     grouped_matmul: float = 1.0  # multiplies the grouped-matmul penalty (newer libraries: below 1)
+    recompute_pruned: bool = False  # compilers drop what no gradient needs: the last projection of a feed-forward
+    cast_passes: float = 1.0  # quantisations of an input or a gradient, over one pass with a scale known beforehand
     reserved_cores: float = 0.0  # share of the cores given to communication kernels for the whole step
     # host
     host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
@@ -62,9 +64,12 @@ class Stack:
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
+    wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
     zero_stage: int = 1
+    recomputes: bool = False  # at least what "selective" means
+    fits_within: float = 2.0  # of the chip's memory, as predicted: a compiler that plans memory wastes less of it
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False

@@ -6,6 +6,7 @@ frameworks' own documentation of each flag (Megatron-LM arguments.py, Megatron-B
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,13 @@ def _flags(case: Mapping[str, Any]) -> str:
 
 def _recipe(case: Mapping[str, Any], key: str) -> Any:
     return ((case.get("extra") or {}).get("recipe_config") or {}).get(key)
+
+
+def _unfused(case: Mapping[str, Any]) -> bool:
+    """Whether a table that tells Transformer Engine apart says that a run of Pax went without: XLA's own attention."""
+    named = " ".join((*map(str, case.get("flags") or []), str(case.get("precision") or ""))).lower()
+    engine = "transformerengine" in named or "transformer engine" in named or re.search(r"\bte\b|cudnn", named)
+    return "pax" in named and bool(case.get("precision")) and not engine
 
 
 def _graphs(case: Mapping[str, Any]) -> str:
@@ -113,6 +121,11 @@ RULES: tuple[FlagRule, ...] = (
         "CUDA graphs of a submission",
         lambda case: "cuda graphs" in _flags(case),
         lambda s: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
+    ),
+    FlagRule(
+        "XLA attention",  # its scores are products, which the policy keeps
+        _unfused,
+        lambda s: replace(s, fused_attention=False, selective_recompute=("norm", "activation")),
     ),
     FlagRule(
         "fused loss",

@@ -18,11 +18,6 @@ from sweep import catalogue
 from sweep.flags import applied
 from sweep.published import CHIP_SYSTEMS, InexpressibleError, aligned, is_fully_sharded, networked, question
 
-# A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
-# is recomputed unless the predicted memory passes this multiple of the chip's.
-FITS_WITHIN = 2.0
-
-
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """A case evaluated at every layout that it may be, and the one that is taken."""
@@ -49,7 +44,7 @@ def evaluated(case: Mapping[str, Any], cut: Callable[[System], System] = lambda 
     if not system.chip.supports(asked.training.number_format):
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
-    row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
+    row = _chosen_row(system, stack, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     chosen = _filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
     return Evaluated(system, name, rules, cost, row, asked.ranks, chosen)
 
@@ -57,13 +52,31 @@ def evaluated(case: Mapping[str, Any], cut: Callable[[System], System] = lambda 
 def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
     """The stack record of a case's framework and release; the nearest by year where the framework is unknown."""
     software = case.get("software") or {}
-    framework = str(software.get("framework") or "other")
-    if any("maxtext" in str(flag).lower() for flag in case.get("flags") or []):
-        framework = "maxtext"  # a benchmark suite or submission that ran it
+    framework = _ran(case) or str(software.get("framework") or "other")
     year = _year(framework, case)
-    names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
+    vendor = _vendor(case)
+    names = catalogue.stacks_of(framework, year, vendor=vendor) or catalogue.stacks_of(framework, vendor=vendor)
     name = names[0] if names else _nearest_stack(case, year)
     return name, catalogue.stack(name)
+
+
+# Frameworks that a benchmark suite's or a submission's flags may name, and how they are written there.
+_NAMED = {"maxtext": "maxtext", "paxml": "pax", "axlearn": "axlearn", "levanter": "levanter"}
+
+
+def _ran(case: Mapping[str, Any]) -> str | None:
+    """The framework that the flags of a benchmark suite or a submission say it ran."""
+    flags = [str(flag).lower() for flag in case.get("flags") or []]
+    return next((name for name, text in _NAMED.items() if any(text in flag for flag in flags)), None)
+
+
+def _vendor(case: Mapping[str, Any]) -> str | None:
+    """Who makes the chip of a case."""
+    system = CHIP_SYSTEMS.get(str(case.get("chip")))
+    if system is None:
+        return None
+    chip = catalogue.referred(catalogue.entry("systems", system[0]), "chip", "chips", None)
+    return str(chip.facts["vendor"])
 
 
 def _nearest_stack(case: Mapping[str, Any], year: int | None) -> str:
@@ -122,18 +135,24 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
     return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package
 
 
-def _chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]) -> int:
-    """Least recomputation that fits (with a margin), then the fastest."""
+def _chosen_row(
+    system: System, stack: Stack, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]
+) -> int:
+    """Least recomputation that fits, then the fastest.
+
+    A run that was published did fit, whatever the model says, so the predicted memory may pass the chip's by the
+    stack's margin.
+    """
     broken = np.zeros(seconds.shape, bool)
     for rule, excess in violations.items():
         if rule != "hbm_bytes":
             broken |= np.broadcast_to(np.asarray(excess), seconds.shape) > 0
     usable = ~broken if not broken.all() else np.ones_like(broken)
-    fits = usable & (used <= FITS_WITHIN * system.chip.hbm_bytes)
+    fits = usable & (used <= stack.fits_within * system.chip.hbm_bytes)
     if not fits.any():
         return int(np.flatnonzero(usable)[np.argmin(used[usable])])
     masks = np.broadcast_to(layouts.recompute, seconds.shape)
-    amount = np.where(masks == 0, 0, np.where(masks & 1, 2, 1))
+    amount = np.where(masks & 1, masks.max() + 1, np.bitwise_count(masks))  # "full" is the first bit
     least = amount[fits].min()
     candidates = np.flatnonzero(fits & (amount == least))
     return int(candidates[np.argmin(seconds[candidates])])
