@@ -36,7 +36,6 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
-_FSDP_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
 _NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
@@ -129,7 +128,7 @@ def exposed_seconds(
     each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
     hidden = (stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)) * busy_s
     slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, _FSDP_NEVER_HIDDEN * each) + slowed
+    each = np.maximum(each - hidden, stack.fsdp_exposed * each) + slowed
     return np.where(zero >= 2, each, once)
 
 

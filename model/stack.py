@@ -58,6 +58,7 @@ class Stack:
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
+    fsdp_exposed: float = 0.03  # share of it that never hides
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
