@@ -36,9 +36,8 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
-_FSDP_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
-_NORM_BYTES = 6.0  # per local weight: gradient norm and clipping
+_NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,14 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     reduce_: Traffic = SILENCE
     updated: Any = 0.0
     local: Any = 0.0
-    sharded = np.asarray(layout.zero_stage) >= 1
+    sharded, scattered = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 2
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
         updated = updated + elements / np.where(sharded, count, 1.0)
-        local = local + elements
+        local = local + elements / np.where(scattered, count, 1.0)
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
@@ -131,7 +130,7 @@ def exposed_seconds(
     each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
     hidden = (stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)) * busy_s
     slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, _FSDP_NEVER_HIDDEN * each) + slowed
+    each = np.maximum(each - hidden, stack.fsdp_exposed * each) + slowed
     return np.where(zero >= 2, each, once)
 
 

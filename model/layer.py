@@ -157,11 +157,12 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
     )
 
 
-def _redone(modules: Sequence[Module], layout: Layout, everything: bool) -> tuple[Any, Any, Any, Any]:
+def _redone(modules: Sequence[Module], layout: Layout, pruned: bool) -> tuple[Any, Any, Any, Any]:
     """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
 
-    Full recomputation repeats everything, or stops before the last matmul of the feed-forward: no gradient needs the
-    layer's output (early stop of torch.utils.checkpoint since 2.1; dead code to a compiler).
+    A compiler that sees the whole backward pass does not compute again what no gradient needs: the last projection of a
+    dense feed-forward, whose output is only added to the residual (jax.checkpoint, dead code elimination). Of routed
+    experts it is needed, for the gradient of the weights that they are combined with.
     """
     full = _bit(layout, "full")
     seconds: Any = 0.0
@@ -170,10 +171,14 @@ def _redone(modules: Sequence[Module], layout: Layout, everything: bool) -> tupl
     saved: Any = 0.0
     for module in modules:
         again = _bit(layout, *module.recompute) * (1.0 - full) if module.recompute else np.asarray(0.0)
-        whole = module.forward if everything else module.forward + module.last.times(-1.0)
-        seconds = seconds + again * module.redo.seconds + full * whole.seconds
-        joules = joules + again * module.redo.matrix_joules + full * whole.matrix_joules
-        moved = moved + again * module.redo.hbm_bytes + full * whole.hbm_bytes
+        seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
+        joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
+        moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
+        if pruned:
+            dropped = again + full
+            seconds = seconds - dropped * module.unread.seconds
+            joules = joules - dropped * module.unread.matrix_joules
+            moved = moved - dropped * module.unread.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 
@@ -203,13 +208,13 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))
-    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recomputes_all)
+    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recompute_pruned)
     full = _bit(layout, "full")
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s
     compute_backward = (backward.seconds + redo_s) * slow + tensor.slowdown_backward_s
     # without the last matmul there is no traffic after it: one of the two exchanges of two pairs
-    repeated = 1.0 if stack.recomputes_all or mixture_layer else 0.75
+    repeated = 0.75 if stack.recompute_pruned and not mixture_layer else 1.0
     again = full * (repeated * tensor.forward_s + context.forward_s)
     traffic_forward = tensor.forward_s + context.forward_s + expert.forward_s
     traffic_backward = tensor.backward_s + context.backward_s + expert.backward_s + again + full * expert.forward_s

@@ -29,7 +29,7 @@ class Module:
     """A part of a layer on one rank and microbatch.
 
     `kept_bytes` always stay from forward to backward; `saved_bytes` stay unless one of `recompute` is switched on, and
-    then `redo` is done again before the backward.
+    then `redo` is done again before the backward. No gradient needs the output of `unread`, a part of the forward.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Module:
     kept_bytes: Any = 0.0
     saved_bytes: Any = 0.0
     redo: Work = NOTHING
+    unread: Work = NOTHING
     recompute: tuple[str, ...] = ()
     has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
-    last: Work = NOTHING  # of the forward: what only makes the layer's output, which no gradient needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Rank:
         bytes_each = FORMATS[self.number_format].cast_bytes
         if not bytes_each or self.stack.cast_fused:
             return NOTHING
-        return vector(self.chip, bytes_each * elements, 1)
+        return vector(self.chip, bytes_each * self.stack.cast_passes * elements, 1)
 
     @property
     def input_bytes(self) -> float:
@@ -175,7 +175,9 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     if rank.stack.fused_attention:
         keys = mean_keys(shard.attended, model.window, model.full_attention_every)
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
-        rotary = _rotary(rank, model, shard.tokens * packed, shard.tokens * (packed - shard.key_heads(model) * model.value_head))
+        rotary = _rotary(
+            rank, model, shard.tokens * packed, shard.tokens * (packed - shard.key_heads(model) * model.value_head)
+        )
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
@@ -202,8 +204,20 @@ def _plain_projections(rank: Rank, model: Architecture, shard: Shard) -> tuple[M
     """Fused query-key-value projection and output projection; keys are replicated where tp exceeds their heads."""
     width = model.head_size * (model.heads / shard.tensor + 2.0 * shard.key_heads(model))
     out = model.heads * model.head_size / shard.tensor
-    forward, backward = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
-    return (Module("attention_projections", forward, backward, has_weights=True),)
+    ahead, ahead_back = rank.linears((shard.tokens, width, model.hidden))
+    behind, behind_back = rank.linears((shard.tokens, model.hidden, out))
+    packed = 2.0 * shard.tokens * width
+    residual = 2.0 * shard.tokens * model.hidden * shard.token_share
+    return (
+        Module(
+            "query_key_value", ahead, ahead_back, kept_bytes=-packed, saved_bytes=packed, redo=ahead,
+            recompute=("query_key_value",), has_weights=True,
+        ),
+        Module(
+            "attention_output", behind, behind_back, kept_bytes=-residual, saved_bytes=residual, redo=behind,
+            recompute=("attention_output",), has_weights=True,
+        ),
+    )  # fmt: skip
 
 
 def _latent_projections(rank: Rank, model: Architecture, latent: LatentAttention, shard: Shard) -> tuple[Module, ...]:
@@ -262,16 +276,16 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
-    down = (shard.tokens, model.hidden, local)
-    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), down)
-    last = NOTHING if rank.stack.recomputes_all else matmul(rank.chip, rank.number_format, *down)
+    into, into_back = rank.linears((shard.tokens, inputs, model.hidden))
+    out, out_back = rank.linears((shard.tokens, model.hidden, local))
+    forward, backward = into + out, into_back + out_back
     ahead, back = _activation_bytes(model, rank.stack.fused_activation)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), has_weights=True, last=last,
+            unread=out, recompute=(recompute,), has_weights=True,
         ),
         Module(
             "activation", activate, deactivate,

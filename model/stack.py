@@ -33,6 +33,8 @@ class Stack:
     cast_fused: bool = False  # quantisation for 8- and 4-bit matmuls fused into the producing kernels
     permute_passes: float = 1.5  # reads and writes of the routed rows by permute and unpermute, of one each
     grouped_matmul: float = 1.0  # multiplies the grouped-matmul penalty (newer libraries: below 1)
+    recompute_pruned: bool = False  # a compiler, or an early stop, drops what no gradient needs: the last projection
+    cast_passes: float = 1.0  # quantisations of an input or a gradient, over one pass with a scale known beforehand
     reserved_cores: float = 0.0  # share of the cores given to communication kernels for the whole step
     # host
     host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
@@ -62,18 +64,21 @@ class Stack:
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
+    fsdp_exposed: float = 0.03  # share of it that never hides
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
-    recomputes_all: bool = True  # "full" repeats the whole forward; False: up to the last value that a gradient needs
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
+    wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
     experts_follow_tensor: bool = False  # expert-tensor parallelism is as wide as tensor parallelism
     zero_stage: int = 1
+    recomputes: bool = False  # at least what "selective" means
+    fits_within: float = 2.0  # of the chip's memory, as predicted: a compiler that plans memory wastes less of it
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
     tuning_document: float = 0.0  # tokens of the documents that fine-tuning packs into a sequence; 0: it does not pack

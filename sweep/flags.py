@@ -7,6 +7,7 @@ recipes, MindSpeed features).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,13 @@ def _flags(case: Mapping[str, Any]) -> str:
 
 def _recipe(case: Mapping[str, Any], key: str) -> Any:
     return settings(case).get(key)
+
+
+def _unfused(case: Mapping[str, Any]) -> bool:
+    """Whether a table that tells Transformer Engine apart says that a run of Pax went without: XLA's own attention."""
+    named = " ".join((*map(str, case.get("flags") or []), str(case.get("precision") or ""))).lower()
+    engine = "transformerengine" in named or "transformer engine" in named or re.search(r"\bte\b|cudnn", named)
+    return "pax" in named and bool(case.get("precision")) and not engine
 
 
 def _graphs(case: Mapping[str, Any]) -> str:
@@ -116,14 +124,19 @@ RULES: tuple[FlagRule, ...] = (
         lambda case: "cuda graphs" in _flags(case),
         lambda s, _: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
     ),
+    FlagRule("fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)),
     FlagRule(
-        "fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)
-    ),
-    FlagRule(
-        "fused activation", lambda case: "use-fused-swiglu" in _flags(case), lambda s, r: replace(s, fused_activation=True)
+        "fused activation",
+        lambda case: "use-fused-swiglu" in _flags(case),
+        lambda s, r: replace(s, fused_activation=True),
     ),
     FlagRule(
         "fused rotary", lambda case: "use-fused-rotary" in _flags(case), lambda s, r: replace(s, fused_rotary=True)
+    ),
+    FlagRule(
+        "XLA attention",  # its scores are products, which the policy keeps
+        _unfused,
+        lambda s, _: replace(s, fused_attention=False, selective_recompute=("norm", "activation")),
     ),
     FlagRule(
         "fused loss",

@@ -17,9 +17,10 @@ from model.bounds import forward_flops_per_token
 from model.chip import TRAINING_FORMATS
 from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
-from model.system import System, partly_used
+from model.system import System, partly_used, sliced
 from model.workload import Training
 from sweep.recipes import settings
+from sweep.rematerialisation import recomputed
 
 
 class InexpressibleError(Exception):
@@ -158,9 +159,14 @@ def aligned(system: System, case: Mapping[str, Any]) -> System:
     A job on 256 chips of racks of 72 takes 64 of each; only multiples of the domain use all of it.
     """
     inner, chips = system.tiers[0], case.get("num_chips")
-    if not isinstance(chips, int) or chips < 1 or inner.topology != "switch":
+    if not isinstance(chips, int) or chips < 1:
         return system
     ranks = chips * system.chip.ranks_per_package
+    if inner.topology == "torus":
+        slices = max(int((case.get("extra") or {}).get("slices") or 1), 1)
+        return sliced(system, ranks // slices if ranks % slices == 0 else ranks)
+    if inner.topology != "switch":
+        return system
     if ranks % inner.ranks == 0:
         return system
     used = 1 << (min(inner.ranks, ranks).bit_length() - 1)
@@ -185,6 +191,9 @@ def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
         if isinstance(flag, str) and flag.startswith("recompute modules:"):
             modules = [m.strip() for m in flag.partition(":")[2].split(",")]
     mode = case.get("recompute")
+    policy = recomputed(case)
+    if policy is not None:
+        return [recompute_code(policy)], False
     if mode == "none":
         return [0], False
     if mode == "full":
@@ -194,7 +203,18 @@ def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
         return [recompute_code(m for m in named if m in RECOMPUTE_MODULES)], False
     if mode == "selective":
         return [recompute_code(stack.selective_recompute)], False
-    return [0, recompute_code(stack.selective_recompute), recompute_code(["full"])], True
+    steps = ((), stack.selective_recompute, stack.wider_recompute, ("full",))
+    steps = tuple(step for step in steps if step or not stack.recomputes)
+    return list(dict.fromkeys(map(recompute_code, steps))), True
+
+
+def _capacity(case: Mapping[str, Any]) -> float:
+    """Rows that the experts compute over those routed to them: buffers of a fixed capacity are padded up to it."""
+    tuned = (case.get("extra") or {}).get("tuning_params") or {}
+    try:
+        return max(float(tuned.get("capacity_factor") or 1.0), 1.0)
+    except (TypeError, ValueError):
+        return 1.0
 
 
 # How a source counts the FLOPs of attention: the full square, or the causal half. Per-source report of the
@@ -318,8 +338,9 @@ def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Ques
         model,
         number(case, "seq_len"),
         number_format(case),
-        frozen_weights=task == "lora",
         document=stack.tuning_document if task in ("sft", "lora") else 0.0,
+        expert_imbalance=_capacity(case),
+        frozen_weights=task == "lora",
     )
     ranks = number(case, "num_chips") * ranks_per_chip
     rows = list(_rows(case, stack, model, ranks))

@@ -36,10 +36,11 @@ def choose_stack(case: Mapping[str, Any]) -> StackChoice:
     """
     stated = str((case.get("software") or {}).get("framework") or "other")
     framework, how = _framework(stated, case)
-    if framework is None:
+    vendor = _vendor(case)
+    if framework is None or not catalogue.stacks_of(framework, vendor=vendor):
         framework, how = _kind(stated, case)
     year, dated = _dated(framework, case)
-    name, gap = _of_year(framework, year)
+    name, gap = _of_year(framework, year, vendor)
     why = f"{how}; {dated}" if how else dated
     return StackChoice(name, why + (f", nearest to it {gap}" if gap else ""))
 
@@ -157,12 +158,16 @@ def _dated(framework: str, case: Mapping[str, Any]) -> tuple[int, str]:
     return launched + _AGE, f"{framework}, undated: up to {launched + _AGE}, on a chip of {launched}"
 
 
-def _of_year(framework: str, year: int) -> tuple[str, str]:
-    """The newest stack of a framework that covers a year, or the one whose years are nearest; and then its years."""
-    covering = catalogue.stacks_of(framework, year)
+def _of_year(framework: str, year: int, vendor: str) -> tuple[str, str]:
+    """The newest stack of a framework that covers a year, or the one whose years are nearest; and then its years.
+
+    Of stacks on the chips of a vendor, where the framework has such.
+    """
+    covering = catalogue.stacks_of(framework, year, vendor=vendor)
     if covering:
         return covering[0], ""
-    name = min(catalogue.stacks_of(framework), key=lambda one: _years_apart(one, year))
+    every = catalogue.stacks_of(framework, vendor=vendor) or catalogue.stacks_of(framework)
+    name = min(every, key=lambda one: _years_apart(one, year))
     facts = catalogue.entry("stacks", name).facts
     last = facts.get("to_year")
     return name, f"is {name}" + (f" ({facts['from_year']} to {last})" if last else f" (from {facts['from_year']})")
