@@ -1,7 +1,7 @@
 """Gradient and parameter traffic between replicas, and the optimizer.
 
 ZeRO 0 all-reduces gradients; 1 scatters them and gathers the updated parameters, once a step; 2 scatters every
-microbatch; 3 (FSDP) also gathers the weights of every microbatch, forward and backward. Source: ZeRO, arXiv:1910.02054;
+microbatch; 3 also gathers the weights of every microbatch (model/fully_sharded.py). Source: ZeRO, arXiv:1910.02054;
 Megatron-Core's distributed optimizer. An offloaded optimizer updates in the host's memory: gradients go there, weights
 come back (ZeRO-Offload, arXiv:2101.06840). Replicas of a dense weight: data x context; of an expert:
 tp cp dp / (ep etp).
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.collective import collective, place
+from model.fully_sharded import CORES_TAKEN, ShardTraffic, expected_slowest, shard_traffic, waiting_seconds
 from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout, has
 from model.stack import Stack
 from model.stages import mean_stage_weights
@@ -36,7 +37,7 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
-_FSDP_NEVER_HIDDEN = 0.03
+_ZERO_2_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
 _NORM_BYTES = 6.0  # per local weight: gradient norm and clipping
 
@@ -53,6 +54,10 @@ class DataCost:
     all_gather_bytes: Any
     all_reduce_bytes: Any
     optimizer_hbm_bytes: Any
+    shard_gather_s: Any  # ZeRO 3: of a microbatch, layer by layer (model/fully_sharded.py)
+    shard_scatter_s: Any
+    shard_open_s: Any
+    shard_near_s: Any
 
 
 def data_cost(system: System, stack: Stack, training: Training, layout: Layout) -> DataCost:
@@ -73,6 +78,10 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     updated: Any = 0.0
     local: Any = 0.0
     sharded = np.asarray(layout.zero_stage) >= 1
+    shards = ShardTraffic(0.0 * t, 0.0 * t, 0.0 * t, 0.0 * t)
+    if np.any(np.asarray(layout.zero_stage) >= 3):
+        shards = shard_traffic(system, stack, training, layout, weights)
+    layered = (shards.gather_s, shards.scatter_s, shards.open_s, shards.near_s)
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
@@ -83,7 +92,7 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
-        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still)
+        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still, *layered)
     update, norm = vector(system.chip, updated * _OPTIMIZER_BYTES, 12), vector(system.chip, local * _NORM_BYTES, 6)
     seconds, moved = update.seconds, update.hbm_bytes
     if np.any(layout.offload) and system.host is not None:
@@ -94,7 +103,7 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         seconds, moved = np.where(away, on_host, seconds), np.where(away, crossing, moved)
     return DataCost(
         scatter.seconds, gather.seconds, reduce_.seconds, seconds + norm.seconds,
-        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, moved + norm.hbm_bytes,
+        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, moved + norm.hbm_bytes, *layered,
     )  # fmt: skip
 
 
@@ -105,13 +114,14 @@ def exposed_seconds(
     cost: DataCost,
     layers_per_stage: Any,
     stage_s: Any,
-    busy_s: Any,
+    layers_s: tuple[Any, Any],
 ) -> Any:
-    """Seconds of data-parallel traffic that the step waits for.
+    """Seconds of data-parallel traffic that the step waits for, and that it waits for the slowest rank.
 
     Parameters
     ----------
-    stage_s : forward and backward of the slowest stage for one microbatch; busy_s : of it for all.
+    stage_s : forward and backward of the slowest stage for one microbatch; layers_s : forward and backward of a mean
+        stage's layers for one microbatch.
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
@@ -123,14 +133,21 @@ def exposed_seconds(
         room = share * np.minimum(m, behind) * stage_s
         last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
         once = np.maximum(once - room, last_bucket)
+    late: Any = 0.0
+    if stack.straggler_spread:
+        late = expected_slowest(layout.ranks) - expected_slowest(np.minimum(layout.ranks, system.tiers[0].ranks))
+        late = stack.straggler_spread * late * m * stage_s
     if not np.any(zero >= 2):
-        return once
-    each = m * (cost.reduce_scatter_s + np.where(zero >= 3, 2.0 * cost.all_gather_s, 0.0))
-    each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
-    hidden = (stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)) * busy_s
-    slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, _FSDP_NEVER_HIDDEN * each) + slowed
-    return np.where(zero >= 2, each, once)
+        return once + late
+    share = stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)
+    each = m * cost.reduce_scatter_s + cost.all_gather_s
+    hidden = share * m * stage_s
+    slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
+    each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
+    if np.any(zero >= 3):
+        shards = ShardTraffic(cost.shard_gather_s, cost.shard_scatter_s, cost.shard_open_s, cost.shard_near_s)
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, shards, share, *layers_s), each)
+    return np.where(zero >= 2, each, once) + late
 
 
 def bytes_sent(layout: Layout, cost: DataCost) -> Any:

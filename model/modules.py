@@ -40,6 +40,7 @@ class Module:
     redo: Work = NOTHING
     recompute: tuple[str, ...] = ()
     has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
+    last: Work = NOTHING  # of the forward, what produces nothing that the backward needs: the layer's last product
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,10 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
-        forward = fused_attention(*parts).slower(speed)
-        backward = fused_attention(*parts, backward=True).slower(speed)
+        sized = rank.stack.head_size_matters
+        forward = fused_attention(*parts, head_size_matters=sized).slower(speed)
+        backward = fused_attention(*parts, backward=True, head_size_matters=sized)
+        backward = backward.slower(speed / rank.stack.attention_backward_speed)
         cast, cast_back = rank.cast(shard.tokens * output), rank.cast(shard.tokens * packed)
         return Module(
             "attention", forward + rotary + cast, backward + rotary.times(1.2) + cast_back, kept_bytes=kept,
@@ -237,13 +240,16 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
     forward, backward = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
+    last = NOTHING
+    if rank.stack.recompute_stops_early and recompute == "feed_forward":
+        last = matmul(rank.chip, rank.number_format, shard.tokens, model.hidden, local)
     ahead, back = _activation_bytes(model)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), has_weights=True,
+            recompute=(recompute,), has_weights=True, last=last,
         ),
         Module(
             "activation", activate, deactivate,

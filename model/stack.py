@@ -22,7 +22,9 @@ class Stack:
     # kernels
     fused_attention: bool = True  # flash attention; False: batched matmuls, softmax and dropout on the scores
     native_attention: bool = True  # attention kernels written for the chip's own generation
+    head_size_matters: bool = True  # larger heads run fused attention faster; False: FlashAttention of 2022, Triton's
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
+    attention_backward_speed: float = 1.0  # of its backward, beside attention_speed
     window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
     loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
@@ -56,12 +58,19 @@ class Stack:
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
+    fsdp_contention: float = 0.0  # compute time lost beside hidden ZeRO-3 traffic, of its time inside the domain
+    fsdp_rate: float = 1.0  # of collectives between nodes under ZeRO-3, over large ones that run alone
+    fsdp_node_s: float = 0.0  # latency that each node of a ring adds to a gather or scatter of a layer
+    hybrid_shards: bool = False  # ZeRO-3 shards inside the scale-up domain, its replicas reduce gradients across
+    straggler_spread: float = 0.0  # standard deviation of a rank's speed; a step waits for the slowest
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
+    recompute_share: float = 1.0  # share of the layers that recompute
+    recompute_stops_early: bool = False  # full recomputation ends at the last tensor that the backward needs
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline

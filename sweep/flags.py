@@ -6,6 +6,7 @@ frameworks' own documentation of each flag (Megatron-LM arguments.py, Megatron-B
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,6 +111,11 @@ RULES: tuple[FlagRule, ...] = (
         lambda s: replace(s, gradient_overlap=max(s.gradient_overlap, 0.8)),
     ),
     FlagRule(
+        "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
+        lambda case: str(case.get("fsdp")).lower() in ("hsdp", "hybrid_shard") or "hsdp" in _flags(case).split(),
+        lambda s: replace(s, hybrid_shards=True),
+    ),
+    FlagRule(
         "CUDA graphs of a submission",
         lambda case: "cuda graphs" in _flags(case),
         lambda s: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
@@ -122,6 +128,25 @@ RULES: tuple[FlagRule, ...] = (
 )
 
 
+_LAYERS = re.compile(r"activation checkpointing on (\d+) layers")
+
+
+def recomputed_share(stack: Stack, case: Mapping[str, Any]) -> float | None:
+    """Share of the layers that a case recomputes as a whole, or None where that is not said.
+
+    A flag states their number; or the source prints utilisation with and without recomputed FLOPs, of which a forward
+    is a third of a step, where "selective" means some of the layers.
+    """
+    said, layers = _LAYERS.search(_flags(case)), (case.get("arch") or {}).get("layers")
+    if said and layers:
+        return min(float(said.group(1)) / float(layers), 1.0)
+    measured = case.get("measured") or {}
+    with_again, without = measured.get("hfu"), measured.get("mfu")
+    if case.get("recompute") == "selective" and stack.selective_recompute == ("full",) and with_again and without:
+        return min(max(3.0 * (float(with_again) / float(without) - 1.0), 0.0), 1.0)
+    return None
+
+
 def applied(stack: Stack, case: Mapping[str, Any]) -> tuple[Stack, tuple[str, ...]]:
     """The stack with every rule that applies to the case, and the names of those rules."""
     names = []
@@ -129,4 +154,8 @@ def applied(stack: Stack, case: Mapping[str, Any]) -> tuple[Stack, tuple[str, ..
         if rule.applies(case):
             stack = rule.change(stack)
             names.append(rule.name)
+    share = recomputed_share(stack, case)
+    if share is not None:
+        stack = replace(stack, recompute_share=share)
+        names.append(f"{share:.0%} of the layers recompute")
     return stack, tuple(names)

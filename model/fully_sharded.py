@@ -1,0 +1,118 @@
+r"""Fully sharded data parallelism (ZeRO 3): each layer's weights are gathered as it is needed, one layer ahead.
+
+A layer's gather runs beside the layer before it; in the backward a layer's gradients are scattered, and the weights of
+the next gathered, beside another layer's backward. With L like layers, per layer gather g, scatter r, forward f,
+backward b (recomputation included) and a share s of compute that hides traffic, a microbatch waits
+
+.. math:: L \max(g - s f, 0) + L \max(g + r - s b, 0) + g + r + g_e + r_e
+
+where g_e and r_e carry embedding and head: nothing runs before the first gather or after the last scatter. Source:
+PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of a layer's size, and a ring of many nodes has a
+latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather and reduce-scatter run rings only). Hybrid
+shards lie inside the scale-up domain; each rank's share of the gradients is then all-reduced between the domains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from model.collective import collective, place
+from model.layout import Layout
+from model.stack import Stack
+from model.stages import StageWeights
+from model.system import System
+from model.workload import Training
+
+CORES_TAKEN = 0.5  # of the cores that the chip's calibration gives to collectives: one kernel at a time
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTraffic:
+    """Seconds of a microbatch's collectives, layer by layer: of all layers, and of what never hides."""
+
+    gather_s: Any
+    scatter_s: Any
+    open_s: Any  # the first layer's gather, the last one's scatter, and both of embedding and head
+    near_s: Any  # two gathers and a scatter of all layers at the speed of the scale-up domain
+
+
+def shard_traffic(
+    system: System, stack: Stack, training: Training, layout: Layout, weights: StageWeights
+) -> ShardTraffic:
+    """Collectives of every layout as ZeRO 3 would run them; `weights` are those of a mean stage."""
+    model = training.architecture
+    outer = tuple(replace(tier, bandwidth=tier.bandwidth * stack.fsdp_rate) for tier in system.tiers[1:])
+    slowed = replace(system, tiers=(system.tiers[0], *outer))
+    t, p = np.asarray(layout.tensor_parallel, float), np.asarray(layout.pipeline_parallel, float)
+    replicas = np.asarray(layout.data_parallel, float) * layout.context_parallel
+    tables = np.where((p > 1) | model.tied_embeddings, 1.0, 2.0) * model.vocabulary * model.hidden / t
+    layers = model.layers / p
+    parts = [((weights.dense - tables) / layers, tables, replicas, t)]
+    if model.experts is not None:
+        expert = np.asarray(layout.expert_parallel, float) * layout.expert_tensor_parallel
+        parts.append((weights.routed / layers, 0.0 * tables, np.maximum(layout.expert_data_parallel, 1.0), expert))
+    gather: Any = 0.0
+    scatter: Any = 0.0
+    ends: Any = 0.0
+    near: Any = 0.0
+    for layer, table, ranks, stride in parts:
+        one = _gather_and_scatter(slowed, stack, layer, ranks, stride)
+        both = _gather_and_scatter(slowed, stack, table, ranks, stride)
+        gather, scatter, ends = gather + one[0], scatter + one[1], ends + both[0] + both[1]
+        near = near + _inside_domain(system, stack, layer, ranks, stride)
+    if training.frozen_weights:
+        scatter, ends = 0.0 * scatter, 0.5 * ends
+    return ShardTraffic(layers * gather, layers * scatter, gather + scatter + ends, layers * near)
+
+
+def _inside_domain(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> Any:
+    """Seconds of a layer's collectives where all its ranks lay in one scale-up domain: what memory carries."""
+    if not stack.fsdp_contention:
+        return 0.0 * np.asarray(elements)
+    group = place(system, place(system, ranks, stride).inside[0], stride)
+    gather = collective(system, "all_gather", elements * stack.parameter_wire_bytes, group).seconds
+    return 2.0 * gather + collective(system, "reduce_scatter", elements * stack.gradient_wire_bytes, group).seconds
+
+
+def _gather_and_scatter(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> tuple[Any, Any]:
+    """Seconds to gather `elements` of weights and to scatter their gradients among ranks `stride` apart."""
+    group = place(system, ranks, stride)
+    inside = group.inside[0]
+    weights, gradients = elements * stack.parameter_wire_bytes, elements * stack.gradient_wire_bytes
+    if stack.hybrid_shards:
+        near, far = place(system, inside, stride), place(system, ranks / inside, stride * inside)
+        reduced = collective(system, "all_reduce", gradients / inside, far).seconds
+        gather, scatter = (
+            collective(system, kind, size, near).seconds
+            for kind, size in (("all_gather", weights), ("reduce_scatter", gradients))
+        )
+        return gather, scatter + reduced
+    ring = stack.fsdp_node_s * (np.asarray(ranks, float) / inside - 1.0) * (np.asarray(elements) > 0)
+    gather = collective(system, "all_gather", weights, group).seconds
+    return gather + ring, collective(system, "reduce_scatter", gradients, group).seconds + ring
+
+
+def waiting_seconds(
+    system: System, stack: Stack, traffic: ShardTraffic, share: Any, forward_s: Any, backward_s: Any
+) -> Any:
+    """Seconds that a microbatch waits for its weights and gradients, and by which it slows beside their traffic.
+
+    Parameters
+    ----------
+    share : of compute that hides traffic; forward_s, backward_s : of all layers
+    """
+    ahead, behind = traffic.gather_s, traffic.gather_s + traffic.scatter_s
+    room, room_behind = share * forward_s, share * backward_s
+    waits = np.maximum(ahead - room, 0.0) + np.maximum(behind - room_behind, 0.0) + traffic.open_s
+    beside = np.minimum(ahead, room) + np.minimum(behind, room_behind)
+    slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * beside
+    return waits + slowed + stack.fsdp_contention * np.minimum(traffic.near_s, beside)
+
+
+def expected_slowest(ranks: Any) -> Any:
+    """Expected maximum of as many standard normal numbers, to first order; 0 for one."""
+    root = np.sqrt(2.0 * np.log(np.maximum(ranks, 2.0)))
+    return np.where(np.asarray(ranks) > 1, root - (np.log(root * root / 2.0) + np.log(4.0 * np.pi)) / (2.0 * root), 0.0)
