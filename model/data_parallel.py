@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.collective import collective, place
-from model.fully_sharded import CORES_TAKEN, ShardTraffic, expected_slowest, shard_traffic, waiting_seconds
+from model.fully_sharded import CORES_TAKEN, ShardTraffic, expected_slowest, shard_traffic, shards, waiting_seconds
 from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout, has
 from model.stack import Stack
 from model.stages import mean_stage_weights
@@ -77,17 +77,17 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     reduce_: Traffic = SILENCE
     updated: Any = 0.0
     local: Any = 0.0
-    sharded = np.asarray(layout.zero_stage) >= 1
-    shards = ShardTraffic(0.0 * t, 0.0 * t, 0.0 * t, 0.0 * t)
-    if np.any(np.asarray(layout.zero_stage) >= 3):
-        shards = shard_traffic(system, stack, training, layout, weights)
-    layered = (shards.gather_s, shards.scatter_s, shards.open_s, shards.near_s)
+    sharded, fully = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 3
+    traffic = ShardTraffic(0.0 * t, 0.0 * t, 0.0 * t, 0.0 * t)
+    if np.any(fully):
+        traffic = shard_traffic(system, stack, training, layout, weights)
+    layered = (traffic.gather_s, traffic.scatter_s, traffic.open_s, traffic.near_s)
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
-        updated = updated + elements / np.where(sharded, count, 1.0)
+        updated = updated + elements / np.where(sharded, np.where(fully, shards(stack, count), count), 1.0)
         local = local + elements
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
@@ -145,8 +145,8 @@ def exposed_seconds(
     slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
     each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
     if np.any(zero >= 3):
-        shards = ShardTraffic(cost.shard_gather_s, cost.shard_scatter_s, cost.shard_open_s, cost.shard_near_s)
-        each = np.where(zero >= 3, m * waiting_seconds(system, stack, shards, share, *layers_s), each)
+        traffic = ShardTraffic(cost.shard_gather_s, cost.shard_scatter_s, cost.shard_open_s, cost.shard_near_s)
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
     return np.where(zero >= 2, each, once) + late
 
 

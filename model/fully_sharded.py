@@ -9,7 +9,7 @@ backward b (recomputation included) and a share s of compute that hides traffic,
 where g_e and r_e carry embedding and head: nothing runs before the first gather or after the last scatter. Source:
 PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of a layer's size, and a ring of many nodes has a
 latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather and reduce-scatter run rings only). Hybrid
-shards lie inside the scale-up domain; each rank's share of the gradients is then all-reduced between the domains.
+shards lie on few ranks, such as a node's; each rank's share of the gradients is then all-reduced between them.
 """
 
 from __future__ import annotations
@@ -68,31 +68,32 @@ def shard_traffic(
     return ShardTraffic(layers * gather, layers * scatter, gather + scatter + ends, layers * near)
 
 
+def shards(stack: Stack, ranks: Any) -> Any:
+    """Ranks that hold one copy of the weights, of `ranks` replicas."""
+    return np.minimum(ranks, stack.shard_ranks) if stack.shard_ranks else ranks
+
+
 def _inside_domain(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> Any:
     """Seconds of a layer's collectives where all its ranks lay in one scale-up domain: what memory carries."""
     if not stack.fsdp_contention:
         return 0.0 * np.asarray(elements)
-    group = place(system, place(system, ranks, stride).inside[0], stride)
+    group = place(system, place(system, shards(stack, ranks), stride).inside[0], stride)
     gather = collective(system, "all_gather", elements * stack.parameter_wire_bytes, group).seconds
     return 2.0 * gather + collective(system, "reduce_scatter", elements * stack.gradient_wire_bytes, group).seconds
 
 
 def _gather_and_scatter(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> tuple[Any, Any]:
     """Seconds to gather `elements` of weights and to scatter their gradients among ranks `stride` apart."""
-    group = place(system, ranks, stride)
-    inside = group.inside[0]
-    weights, gradients = elements * stack.parameter_wire_bytes, elements * stack.gradient_wire_bytes
-    if stack.hybrid_shards:
-        near, far = place(system, inside, stride), place(system, ranks / inside, stride * inside)
-        reduced = collective(system, "all_reduce", gradients / inside, far).seconds
-        gather, scatter = (
-            collective(system, kind, size, near).seconds
-            for kind, size in (("all_gather", weights), ("reduce_scatter", gradients))
-        )
-        return gather, scatter + reduced
-    ring = stack.fsdp_node_s * (np.asarray(ranks, float) / inside - 1.0) * (np.asarray(elements) > 0)
-    gather = collective(system, "all_gather", weights, group).seconds
-    return gather + ring, collective(system, "reduce_scatter", gradients, group).seconds + ring
+    holders = shards(stack, ranks)
+    group = place(system, holders, stride)
+    gradients = elements * stack.gradient_wire_bytes
+    gather = collective(system, "all_gather", elements * stack.parameter_wire_bytes, group).seconds
+    scatter = collective(system, "reduce_scatter", gradients, group).seconds
+    ring = stack.fsdp_node_s * (holders / group.inside[0] - 1.0) * (np.asarray(elements) > 0)
+    if stack.shard_ranks:
+        across = place(system, ranks / holders, stride * holders)
+        scatter = scatter + collective(system, "all_reduce", gradients / holders, across).seconds
+    return gather + ring, scatter + ring
 
 
 def waiting_seconds(

@@ -61,7 +61,7 @@ class Stack:
     fsdp_contention: float = 0.0  # compute time lost beside hidden ZeRO-3 traffic, of its time inside the domain
     fsdp_rate: float = 1.0  # of collectives between nodes under ZeRO-3, over large ones that run alone
     fsdp_node_s: float = 0.0  # latency that each node of a ring adds to a gather or scatter of a layer
-    hybrid_shards: bool = False  # ZeRO-3 shards inside the scale-up domain, its replicas reduce gradients across
+    shard_ranks: int = 0  # ZeRO-3 shards over so many ranks, whose groups all-reduce gradients; 0: over all
     straggler_spread: float = 0.0  # standard deviation of a rank's speed; a step waits for the slowest
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element

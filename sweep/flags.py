@@ -50,6 +50,9 @@ DROPPING_MIXTURE_S = 5e-3
 # Passes over the routed rows around the expert matmuls: separate permutes, and those fused into the dispatcher.
 PERMUTES = {"alltoall": 2.8, "deepep": 2, "hybridep": 0.3}
 EXPERT_OVERLAP = 0.875
+NODE_SHARDS = 8  # ranks of a hybrid shard: a node of GPUs (sharding_group_size of fms-fsdp)
+# YaFSDP gathers into buffers that are allocated once: traffic never waits for memory to be freed, as PyTorch's does.
+YAFSDP_OVERLAP = 1.0
 
 
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
@@ -113,7 +116,10 @@ RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
         lambda case: str(case.get("fsdp")).lower() in ("hsdp", "hybrid_shard") or "hsdp" in _flags(case).split(),
-        lambda s: replace(s, hybrid_shards=True),
+        lambda s: replace(s, shard_ranks=NODE_SHARDS),
+    ),
+    FlagRule(
+        "YaFSDP", lambda case: "yafsdp" in _flags(case).split(), lambda s: replace(s, fsdp_overlap=YAFSDP_OVERLAP)
     ),
     FlagRule(
         "CUDA graphs of a submission",
