@@ -9,7 +9,7 @@ tp cp dp / (ep etp).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,16 @@ class DataCost:
     shard_gather_s: Any  # ZeRO 3: of a microbatch, layer by layer (model/fully_sharded.py)
     shard_scatter_s: Any
     shard_open_s: Any
-    shard_near_s: Any
+    shard_near_gather_s: Any
+    shard_near_scatter_s: Any
+
+    @property
+    def shard_traffic(self) -> ShardTraffic:
+        """Layer by layer."""
+        return ShardTraffic(
+            self.shard_gather_s, self.shard_scatter_s, self.shard_open_s,
+            self.shard_near_gather_s, self.shard_near_scatter_s,
+        )  # fmt: skip
 
 
 def data_cost(system: System, stack: Stack, training: Training, layout: Layout) -> DataCost:
@@ -78,10 +87,10 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     updated: Any = 0.0
     local: Any = 0.0
     sharded, fully = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 3
-    traffic = ShardTraffic(0.0 * t, 0.0 * t, 0.0 * t, 0.0 * t)
+    traffic = ShardTraffic(*[0.0 * t] * 5)
     if np.any(fully):
         traffic = shard_traffic(system, stack, training, layout, weights)
-    layered = (traffic.gather_s, traffic.scatter_s, traffic.open_s, traffic.near_s)
+    layered = astuple(traffic)
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
@@ -92,7 +101,9 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
-        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still, *layered)
+        return DataCost(
+            still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still, *layered
+        )
     update, norm = vector(system.chip, updated * _OPTIMIZER_BYTES, 12), vector(system.chip, local * _NORM_BYTES, 6)
     seconds, moved = update.seconds, update.hbm_bytes
     if np.any(layout.offload) and system.host is not None:
@@ -145,7 +156,7 @@ def exposed_seconds(
     slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
     each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
     if np.any(zero >= 3):
-        traffic = ShardTraffic(cost.shard_gather_s, cost.shard_scatter_s, cost.shard_open_s, cost.shard_near_s)
+        traffic = cost.shard_traffic
         each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
     return np.where(zero >= 2, each, once) + late
 

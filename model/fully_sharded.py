@@ -6,7 +6,8 @@ backward b (recomputation included) and a share s of compute that hides traffic,
 
 .. math:: L \max(g - s f, 0) + L \max(g + r - s b, 0) + g + r + g_e + r_e
 
-where g_e and r_e carry embedding and head: nothing runs before the first gather or after the last scatter. Source:
+where g_e and r_e carry embedding and head: nothing runs before the first gather or after the last scatter. f and b
+include the time lost beside traffic: to its cores, and to the memory bandwidth that it takes inside a node. Source:
 PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of a layer's size, and a ring of many nodes has a
 latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather and reduce-scatter run rings only). Hybrid
 shards lie on few ranks, such as a node's; each rank's share of the gradients is then all-reduced between them.
@@ -36,7 +37,8 @@ class ShardTraffic:
     gather_s: Any
     scatter_s: Any
     open_s: Any  # the first layer's gather, the last one's scatter, and both of embedding and head
-    near_s: Any  # two gathers and a scatter of all layers at the speed of the scale-up domain
+    near_gather_s: Any  # of all layers' gathers at the speed of the scale-up domain
+    near_scatter_s: Any
 
 
 def shard_traffic(
@@ -57,15 +59,19 @@ def shard_traffic(
     gather: Any = 0.0
     scatter: Any = 0.0
     ends: Any = 0.0
-    near: Any = 0.0
+    near_gather: Any = 0.0
+    near_scatter: Any = 0.0
     for layer, table, ranks, stride in parts:
         one = _gather_and_scatter(slowed, stack, layer, ranks, stride)
         both = _gather_and_scatter(slowed, stack, table, ranks, stride)
         gather, scatter, ends = gather + one[0], scatter + one[1], ends + both[0] + both[1]
-        near = near + _inside_domain(system, stack, layer, ranks, stride)
+        near = _inside_domain(system, stack, layer, ranks, stride)
+        near_gather, near_scatter = near_gather + near[0], near_scatter + near[1]
     if training.frozen_weights:
-        scatter, ends = 0.0 * scatter, 0.5 * ends
-    return ShardTraffic(layers * gather, layers * scatter, gather + scatter + ends, layers * near)
+        scatter, ends, near_scatter = 0.0 * scatter, 0.5 * ends, 0.0 * near_scatter
+    return ShardTraffic(
+        layers * gather, layers * scatter, gather + scatter + ends, layers * near_gather, layers * near_scatter
+    )
 
 
 def shards(stack: Stack, ranks: Any) -> Any:
@@ -73,13 +79,13 @@ def shards(stack: Stack, ranks: Any) -> Any:
     return np.minimum(ranks, stack.shard_ranks) if stack.shard_ranks else ranks
 
 
-def _inside_domain(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> Any:
-    """Seconds of a layer's collectives where all its ranks lay in one scale-up domain: what memory carries."""
+def _inside_domain(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> tuple[Any, Any]:
+    """Seconds to gather and to scatter a layer where all its ranks lay in one scale-up domain."""
     if not stack.fsdp_contention:
-        return 0.0 * np.asarray(elements)
+        return 0.0 * np.asarray(elements), 0.0 * np.asarray(elements)
     group = place(system, place(system, shards(stack, ranks), stride).inside[0], stride)
     gather = collective(system, "all_gather", elements * stack.parameter_wire_bytes, group).seconds
-    return 2.0 * gather + collective(system, "reduce_scatter", elements * stack.gradient_wire_bytes, group).seconds
+    return gather, collective(system, "reduce_scatter", elements * stack.gradient_wire_bytes, group).seconds
 
 
 def _gather_and_scatter(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> tuple[Any, Any]:
@@ -101,16 +107,22 @@ def waiting_seconds(
 ) -> Any:
     """Seconds that a microbatch waits for its weights and gradients, and by which it slows beside their traffic.
 
+    Compute that slows down hides more: a pass takes the longer of its slowed compute and of its traffic.
+
     Parameters
     ----------
     share : of compute that hides traffic; forward_s, backward_s : of all layers
     """
-    ahead, behind = traffic.gather_s, traffic.gather_s + traffic.scatter_s
-    room, room_behind = share * forward_s, share * backward_s
-    waits = np.maximum(ahead - room, 0.0) + np.maximum(behind - room_behind, 0.0) + traffic.open_s
-    beside = np.minimum(ahead, room) + np.minimum(behind, room_behind)
-    slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * beside
-    return waits + slowed + stack.fsdp_contention * np.minimum(traffic.near_s, beside)
+    taken = CORES_TAKEN * system.chip.calibration.communication_slowdown
+    waits = traffic.open_s
+    for compute, sent, near in (
+        (forward_s, traffic.gather_s, traffic.near_gather_s),
+        (backward_s, traffic.gather_s + traffic.scatter_s, traffic.near_gather_s + traffic.near_scatter_s),
+    ):
+        room = share * compute
+        slowed = taken * np.minimum(sent, room) + stack.fsdp_contention * np.minimum(near, room)
+        waits = waits + slowed + np.maximum(sent - share * (compute + slowed), 0.0)
+    return waits
 
 
 def expected_slowest(ranks: Any) -> Any:
