@@ -46,7 +46,7 @@ def softmax_factor(query_key: int, value: int) -> float:
 
 def fused_attention(
     chip: Chip, batch: Any, queries: Any, keys: Any, heads: Any, head_sizes: tuple[int, int], ring: Any = 1.0,
-    backward: bool = False, core: str = "bf16",
+    backward: bool = False, core: str = "bf16", head_size_matters: bool = True,
 ) -> Work:  # fmt: skip
     """Work of flash attention over `batch` sequences on one rank.
 
@@ -55,6 +55,7 @@ def fused_attention(
     queries : tokens of queries on this rank; keys : mean keys per query; heads : query heads on this rank
     head_sizes : (query/key, value); ring : context-parallel ring steps
     core : number format of the products; 8 bits are taken to reach the same fraction of their peak
+    head_size_matters : false for kernels that reach the same rate with heads of 64 and of 128
     """
     fit = chip.calibration.attention
     query_key, value = head_sizes
@@ -67,7 +68,7 @@ def fused_attention(
     rounds = np.where(waves < 1.0, 1.0, np.ceil(waves))
     overhead = fit.overhead_keys * (_BACKWARD_OVERHEAD if backward else 1.0)
     per_key = 2.0 * (query_key + value) * (_BACKWARD_PRODUCTS if backward else 1.0)
-    softmax = softmax_factor(query_key, value)
+    softmax = softmax_factor(query_key, value) if head_size_matters else 1.0
     peak = chip.peak_flops[FORMATS[core].peak]
     seconds = rounds * chip.cores * _QUERY_BLOCK * per_key * softmax * (keys + ring * overhead) / (peak * fraction)
     decades = np.clip(np.log10(np.maximum(seconds, 1e-9) / 2e-3), 0.0, 1.5)

@@ -1,7 +1,7 @@
 """Gradient and parameter traffic between replicas, and the optimizer.
 
 ZeRO 0 all-reduces gradients; 1 scatters them and gathers the updated parameters, once a step; 2 scatters every
-microbatch; 3 (FSDP) also gathers the weights of every microbatch, forward and backward. Source: ZeRO, arXiv:1910.02054;
+microbatch; 3 also gathers the weights of every microbatch (model/fully_sharded.py). Source: ZeRO, arXiv:1910.02054;
 Megatron-Core's distributed optimizer. An offloaded optimizer updates in the host's memory: gradients go there, weights
 come back (ZeRO-Offload, arXiv:2101.06840). Replicas of a dense weight: data x context; of an expert:
 tp cp dp / (ep etp).
@@ -9,12 +9,13 @@ tp cp dp / (ep etp).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 
 from model.collective import collective, place
+from model.fully_sharded import CORES_TAKEN, ShardTraffic, shard_traffic, shards, waiting_seconds
 from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout, has
 from model.stack import Stack
 from model.stages import mean_stage_weights
@@ -36,6 +37,7 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
+_ZERO_2_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
 _NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
@@ -52,6 +54,19 @@ class DataCost:
     all_gather_bytes: Any
     all_reduce_bytes: Any
     optimizer_hbm_bytes: Any
+    shard_gather_s: Any  # ZeRO 3: of a microbatch, layer by layer (model/fully_sharded.py)
+    shard_scatter_s: Any
+    shard_open_s: Any
+    shard_near_gather_s: Any
+    shard_near_scatter_s: Any
+
+    @property
+    def shard_traffic(self) -> ShardTraffic:
+        """Layer by layer."""
+        return ShardTraffic(
+            self.shard_gather_s, self.shard_scatter_s, self.shard_open_s,
+            self.shard_near_gather_s, self.shard_near_scatter_s,
+        )  # fmt: skip
 
 
 def data_cost(system: System, stack: Stack, training: Training, layout: Layout) -> DataCost:
@@ -71,18 +86,26 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     reduce_: Traffic = SILENCE
     updated: Any = 0.0
     local: Any = 0.0
-    sharded, scattered = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 2
+    zero = np.asarray(layout.zero_stage)
+    sharded, scattered, fully = zero >= 1, zero >= 2, zero >= 3
+    traffic = ShardTraffic(*[0.0 * t] * 5)
+    if np.any(fully):
+        traffic = shard_traffic(system, stack, training, layout, weights)
+    layered = astuple(traffic)
     for elements, group, count in groups:
         gradients = elements * stack.gradient_wire_bytes
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
-        updated = updated + elements / np.where(sharded, count, 1.0)
-        local = local + elements / np.where(scattered, count, 1.0)
+        held = np.where(fully, shards(stack, count), count)
+        updated = updated + elements / np.where(sharded, held, 1.0)
+        local = local + elements / np.where(scattered, held, 1.0)
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
-        return DataCost(still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still)
+        return DataCost(
+            still, gather.seconds * fsdp, still, still, still, gather.link_bytes * fsdp, still, still, *layered
+        )
     update, norm = vector(system.chip, updated * _OPTIMIZER_BYTES, 12), vector(system.chip, local * _NORM_BYTES, 6)
     seconds, moved = update.seconds, update.hbm_bytes
     if np.any(layout.offload) and system.host is not None:
@@ -93,7 +116,7 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         seconds, moved = np.where(away, on_host, seconds), np.where(away, crossing, moved)
     return DataCost(
         scatter.seconds, gather.seconds, reduce_.seconds, seconds + norm.seconds,
-        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, moved + norm.hbm_bytes,
+        scatter.link_bytes, gather.link_bytes, reduce_.link_bytes, moved + norm.hbm_bytes, *layered,
     )  # fmt: skip
 
 
@@ -104,13 +127,14 @@ def exposed_seconds(
     cost: DataCost,
     layers_per_stage: Any,
     stage_s: Any,
-    busy_s: Any,
+    layers_s: tuple[Any, Any],
 ) -> Any:
-    """Seconds of data-parallel traffic that the step waits for.
+    """Seconds of data-parallel traffic that the step waits for, and that it waits for the slowest rank.
 
     Parameters
     ----------
-    stage_s : forward and backward of the slowest stage for one microbatch; busy_s : of it for all.
+    stage_s : forward and backward of the slowest stage for one microbatch; layers_s : forward and backward of a mean
+        stage's layers for one microbatch.
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
@@ -126,11 +150,14 @@ def exposed_seconds(
     once = once + waited
     if not np.any(zero >= 2):
         return once
-    each = m * (cost.reduce_scatter_s + np.where(zero >= 3, 2.0 * cost.all_gather_s, 0.0))
-    each = each + np.where(zero == 2, cost.all_gather_s, 0.0)
-    hidden = (stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)) * busy_s
-    slowed = 0.5 * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, stack.fsdp_exposed * each) + slowed
+    share = stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)
+    each = m * cost.reduce_scatter_s + cost.all_gather_s
+    hidden = share * m * stage_s
+    slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
+    each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
+    if np.any(zero >= 3):
+        traffic = cost.shard_traffic
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
     return np.where(zero >= 2, each, once)
 
 

@@ -157,24 +157,28 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
     )
 
 
-def _redone(modules: Sequence[Module], layout: Layout, pruned: bool) -> tuple[Any, Any, Any, Any]:
+def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[Any, Any, Any, Any]:
     """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
 
-    A compiler that sees the whole backward pass does not compute again what no gradient needs: the last projection of a
-    dense feed-forward, whose output is only added to the residual (jax.checkpoint, dead code elimination). Of routed
-    experts it is needed, for the gradient of the weights that they are combined with.
+    A share of the layers recomputes. What no gradient needs is not computed again by a compiler that sees the whole
+    backward (jax.checkpoint, dead code elimination), or where recomputation stops at the last tensor that the backward
+    needs (torch.utils.checkpoint.set_checkpoint_early_stop, PyTorch 2.1): the last projection of a dense feed-forward,
+    whose output is only added to the residual. Of routed experts it is needed, for the gradient of the weights that
+    they are combined with.
     """
-    full = _bit(layout, "full")
+    share = stack.recompute_share
+    whole = _bit(layout, "full")
+    full = whole * share
     seconds: Any = 0.0
     joules: Any = 0.0
     moved: Any = 0.0
     saved: Any = 0.0
     for module in modules:
-        again = _bit(layout, *module.recompute) * (1.0 - full) if module.recompute else np.asarray(0.0)
+        again = _bit(layout, *module.recompute) * (1.0 - whole) * share if module.recompute else np.asarray(0.0)
         seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
         joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
         moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
-        if pruned:
+        if stack.recompute_pruned:
             dropped = again + full
             seconds = seconds - dropped * module.unread.seconds
             joules = joules - dropped * module.unread.matrix_joules
@@ -208,8 +212,8 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))
-    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recompute_pruned)
-    full = _bit(layout, "full")
+    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack)
+    full = _bit(layout, "full") * stack.recompute_share
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s
     compute_backward = (backward.seconds + redo_s) * slow + tensor.slowdown_backward_s
@@ -236,7 +240,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
         context_s=context_s,
         expert_s=expert_s,
         host_s=np.maximum(forward_s + backward_s - (compute_s + tensor_s + context_s + expert_s), 0.0),  # not -1e-16
-        saved_bytes=np.where(full > 0, 2.0 * shard.tokens * model.hidden * shard.token_share, saved),
+        saved_bytes=full * (2.0 * shard.tokens * model.hidden * shard.token_share) + (1.0 - full) * saved,
         matrix_joules=forward.matrix_joules + backward.matrix_joules + redo_joules,
         forward_joules=forward.matrix_joules,
         weight_joules=sum(m.forward.matrix_joules for m in linears) * (0.0 if training.frozen_weights else 1.0),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from model.cost import MemoryParts
+from model.fully_sharded import shards
 from model.head import EndCost
 from model.layer import LayerCost
 from model.layout import OFFLOADS, Array, Layout, has
@@ -38,11 +39,12 @@ def _states(stack: Stack, layout: Layout, weights: StageWeights, frozen: bool) -
     gradients: Any = 0.0
     optimizer: Any = 0.0
     for elements, replicas in groups:
-        held = held + copies * _WEIGHT_BYTES * elements / np.where(zero >= 3, replicas, 1.0)
+        holders = np.where(zero >= 3, shards(stack, replicas), replicas)
+        held = held + copies * _WEIGHT_BYTES * elements / np.where(zero >= 3, holders, 1.0)
         if frozen:
             continue
-        gradients = gradients + copies * stack.gradient_bytes * elements / np.where(zero >= 2, replicas, 1.0)
-        optimizer = optimizer + stack.optimizer_bytes * elements / np.where(zero >= 1, replicas, 1.0)
+        gradients = gradients + copies * stack.gradient_bytes * elements / np.where(zero >= 2, holders, 1.0)
+        optimizer = optimizer + stack.optimizer_bytes * elements / np.where(zero >= 1, holders, 1.0)
     return held, gradients, optimizer
 
 

@@ -181,8 +181,10 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
-        forward = fused_attention(*parts).slower(speed)
-        backward = fused_attention(*parts, backward=True).slower(speed)
+        sized = rank.stack.head_size_matters
+        forward = fused_attention(*parts, head_size_matters=sized).slower(speed)
+        backward = fused_attention(*parts, backward=True, head_size_matters=sized)
+        backward = backward.slower(speed / rank.stack.attention_backward_speed)
         cast, cast_back = rank.cast(shard.tokens * output), rank.cast(shard.tokens * packed)
         return Module(
             "attention", forward + rotary + cast, backward + rotary.times(1.2) + cast_back, kept_bytes=kept,

@@ -50,6 +50,11 @@ def _graphs(case: Mapping[str, Any]) -> str:
     return "none" if settings(case) else ""
 
 
+NODE_SHARDS = 8  # ranks of a hybrid shard: a node of GPUs (sharding_group_size of fms-fsdp)
+# YaFSDP gathers into buffers that are allocated once: traffic never waits for memory to be freed, as PyTorch's does.
+YAFSDP_OVERLAP = 1.0
+
+
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
     return replace(stack, host_moe_layer_s=mixture_s, moe_sync_s=sync_s)
 
@@ -120,6 +125,14 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: replace(s, gather_overlap=True),
     ),
     FlagRule(
+        "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
+        lambda case: str(case.get("fsdp")).lower() in ("hsdp", "hybrid_shard") or "hsdp" in _flags(case).split(),
+        lambda s, _: replace(s, shard_ranks=NODE_SHARDS),
+    ),
+    FlagRule(
+        "YaFSDP", lambda case: "yafsdp" in _flags(case).split(), lambda s, _: replace(s, fsdp_overlap=YAFSDP_OVERLAP)
+    ),
+    FlagRule(
         "CUDA graphs of a submission",
         lambda case: "cuda graphs" in _flags(case),
         lambda s, _: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
@@ -146,6 +159,25 @@ RULES: tuple[FlagRule, ...] = (
 )
 
 
+_LAYERS = re.compile(r"activation checkpointing on (\d+) layers")
+
+
+def recomputed_share(stack: Stack, case: Mapping[str, Any]) -> float | None:
+    """Share of the layers that a case recomputes as a whole, or None where that is not said.
+
+    A flag states their number; or the source prints utilisation with and without recomputed FLOPs, of which a forward
+    is a third of a step, where "selective" means some of the layers.
+    """
+    said, layers = _LAYERS.search(_flags(case)), (case.get("arch") or {}).get("layers")
+    if said and layers:
+        return min(float(said.group(1)) / float(layers), 1.0)
+    measured = case.get("measured") or {}
+    with_again, without = measured.get("hfu"), measured.get("mfu")
+    if case.get("recompute") == "selective" and stack.selective_recompute == ("full",) and with_again and without:
+        return min(max(3.0 * (float(with_again) / float(without) - 1.0), 0.0), 1.0)
+    return None
+
+
 def applied(stack: Stack, case: Mapping[str, Any], sizes: Recipes | None = None) -> tuple[Stack, tuple[str, ...]]:
     """The stack with every rule that applies to the case, and the names of those rules.
 
@@ -157,4 +189,8 @@ def applied(stack: Stack, case: Mapping[str, Any], sizes: Recipes | None = None)
         if rule.applies(case):
             stack = rule.change(stack, sizes)
             names.append(rule.name)
+    share = recomputed_share(stack, case)
+    if share is not None:
+        stack = replace(stack, recompute_share=share)
+        names.append(f"{share:.0%} of the layers recompute")
     return stack, tuple(names)
