@@ -116,11 +116,11 @@ RULES: tuple[FlagRule, ...] = (
         lambda case: "cuda graphs" in _flags(case),
         lambda s, _: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
     ),
+    FlagRule("fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)),
     FlagRule(
-        "fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)
-    ),
-    FlagRule(
-        "fused activation", lambda case: "use-fused-swiglu" in _flags(case), lambda s, r: replace(s, fused_activation=True)
+        "fused activation",
+        lambda case: "use-fused-swiglu" in _flags(case),
+        lambda s, r: replace(s, fused_activation=True),
     ),
     FlagRule(
         "fused rotary", lambda case: "use-fused-rotary" in _flags(case), lambda s, r: replace(s, fused_rotary=True)
