@@ -174,10 +174,8 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     kept = shard.tokens * (2.0 * packed + (2.0 + extra) * output)
     if rank.stack.fused_attention:
         keys = mean_keys(shard.attended, model.window, model.full_attention_every)
-        # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
-        rotary = _rotary(
-            rank, model, shard.tokens * packed, shard.tokens * (packed - shard.key_heads(model) * model.value_head)
-        )
+        turned = packed - shard.key_heads(model) * model.value_head  # all but the values
+        rotary = _rotary(rank, model, shard.tokens * packed, shard.tokens * turned)
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)

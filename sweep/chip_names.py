@@ -22,6 +22,7 @@ CHIP_SYSTEMS: Mapping[str, tuple[str, str | None]] = {
     "gb300": ("gb300-nvl72", None),
     "mi300x": ("mi300x-node", None),
     "mi325x": ("mi325x-node", None),
+    "mi350x": ("mi355x-node", "mi350x"),
     "mi355x": ("mi355x-node", None),
     "ascend_910b1": ("atlas-800t-a2", "ascend-910b1"),
     "ascend_910b2": ("atlas-800t-a2", "ascend-910b2"),
@@ -44,12 +45,12 @@ CHIP_SYSTEMS: Mapping[str, tuple[str, str | None]] = {
 _ALSO: Mapping[str, str] = {
     **dict.fromkeys(("a100", "a100sxm", "a100sxm4", "a10080sxm", "a100sxm80", "a100sxm480", "a800"), "a100_80"),
     **dict.fromkeys(("a10040sxm", "a100sxm40", "a100sxm440"), "a100_40"),
-    **dict.fromkeys(("h100", "h10080", "h100sxm5", "h100sxm80", "h100sxm580", "h10080hbm3", "h100hgx"), "h100_sxm"),
+    **dict.fromkeys(("h100", "h10080", "h100sxm5", "h100sxm80", "h100sxm580", "h10080hbm3", "h100hbm3"), "h100_sxm"),
     **dict.fromkeys(("h800sxm", "h800sxm5", "h80080"), "h800"),
     **dict.fromkeys(("h20sxm", "h2096", "h20141", "h20e"), "h20"),
     **dict.fromkeys(("h200sxm", "h200sxm5", "h200141", "h200141hbm3e"), "h200"),
-    **dict.fromkeys(("b200sxm", "b200sxm6", "b200180", "b200192", "hgxb200", "dgxb200"), "b200"),
-    **dict.fromkeys(("b300sxm", "b300sxm6", "b300288", "hgxb300", "dgxb300"), "b300"),
+    **dict.fromkeys(("b200sxm", "b200sxm6", "b200180", "b200192"), "b200"),
+    **dict.fromkeys(("b300sxm", "b300sxm6", "b300288"), "b300"),
     **dict.fromkeys(("gb200nvl72", "gb200nvl36", "gb200nvl4"), "gb200"),
     **dict.fromkeys(("gb300nvl72", "gb300nvl4"), "gb300"),
     **dict.fromkeys(("ascend910b", "910b", "910b3", "atlas800ta2", "atlas900a2podc"), "ascend_910b3"),
@@ -62,12 +63,12 @@ _ALSO: Mapping[str, str] = {
     **dict.fromkeys(("trn1", "trn1n", "trainium", "awstrainium", "awstrainium1"), "trainium1"),
     **dict.fromkeys(("trn2", "awstrainium2", "trn2ultra"), "trainium2"),
 }
-_WITHOUT = ("nvidia", "amd", "instinct", "huawei", "google", "cloud", "gpu", "tensorcore")
+_WITHOUT = ("nvidia", "amd", "instinct", "huawei", "google", "cloud", "intel", "habana", "gpu", "hgx", "dgx")
 
 
 def _bare(name: str) -> str:
-    """A name without makers and signs, and without "GB": "NVIDIA A100-SXM4-80GB" is "a100sxm480"."""
-    said = name.lower()
+    """A name without makers, signs, "GB" and what stands in brackets: "NVIDIA A100-SXM4-80GB" is "a100sxm480"."""
+    said = name.lower().partition("(")[0]
     for word in _WITHOUT:
         said = said.replace(word, " ")
     words = [part.removesuffix("gb") if part[:-2].isdigit() else part for part in _words(said) if part != "gb"]
@@ -97,4 +98,11 @@ def unknown_chip(name: object) -> str:
 
 
 # Parts that people ask for and that no entry stands for, with the reason.
-_LACKING: Mapping[str, str] = {}
+_CARD = "a card whose links join two or four: no machine of the catalogue is built so"
+_OLDER = "a rank is half a chip on a 2D torus, which no machine of the catalogue has; the nearest is 'tpu_v4'"
+_LACKING: Mapping[str, str] = {
+    **dict.fromkeys(("a100pcie", "a10080pcie", "a100pcie80", "a100pcie40", "a10040pcie"), _CARD),
+    **dict.fromkeys(("h100pcie", "h10080pcie", "h100pcie80", "h100nvl", "h200nvl", "h200nvl141"), _CARD),
+    **dict.fromkeys(("tpuv3", "v3", "tpuv2", "v2"), _OLDER),
+    **dict.fromkeys(("gaudi2", "gaudi3"), "nobody has calibrated its matrix engines here"),
+}

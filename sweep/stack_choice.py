@@ -140,7 +140,9 @@ def _year(framework: str, case: Mapping[str, Any]) -> int | None:
     if framework == "mlperf" and release.split(".")[0].isdigit():
         return 2020 + int(release.split(".")[0])
     title = source.get("title") if isinstance(source, dict) else source
-    said = " ".join(map(str, (release, *(case.get("flags") or []), title, case.get("table_or_section"))))
+    said = " ".join(
+        map(str, (software.get("framework"), release, *(case.get("flags") or []), title, case.get("table_or_section")))
+    )
     calendar, branch = _CALENDAR.search(said), _BRANCH.search(said)
     if calendar:
         return 2000 + int(calendar.group(1))
@@ -155,7 +157,7 @@ def _dated(framework: str, case: Mapping[str, Any]) -> tuple[int, str]:
     if year is not None:
         return year, f"{framework} of {year}"
     launched = round(_chip_entry(case).value("year"))
-    return launched + _AGE, f"{framework}, undated: up to {launched + _AGE}, on a chip of {launched}"
+    return launched + _AGE, f"{framework}, undated: of {launched + _AGE} or before, on a chip of {launched}"
 
 
 def _of_year(framework: str, year: int, vendor: str) -> tuple[str, str]:

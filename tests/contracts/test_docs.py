@@ -170,7 +170,8 @@ def engine_list() -> str:
 
 # A stack that no rule leaves as it is, to see what each changes.
 _OTHER = Stack("other", host_layer_s=0.7, host_moe_layer_s=0.7, moe_sync_s=0.7, expert_overlap=0.7, dispatch="per_rank",
-               permute_passes=0.7, loss_bytes_per_logit=0.7, tensor_overlap=0.0, gradient_overlap=0.0)  # fmt: skip
+               permute_passes=0.7, loss_bytes_per_logit=0.7, tensor_overlap=0.0, gradient_overlap=0.0,
+               fused_norm=False, fused_activation=False, fused_rotary=False, gather_overlap=False)  # fmt: skip
 
 
 def changes_of(rule: FlagRule) -> str:
