@@ -118,7 +118,7 @@ RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "XLA attention",  # its scores are products, which the policy keeps
         _unfused,
-        lambda s: replace(s, fused_attention=False, selective_recompute=("norm", "activation")),
+        lambda s, _: replace(s, fused_attention=False, selective_recompute=("norm", "activation")),
     ),
     FlagRule(
         "fused loss",
