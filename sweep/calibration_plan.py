@@ -217,7 +217,8 @@ ASSUMED: tuple[Assumed, ...] = (
     *(
         Assumed("calibrations", entry, "decode", ("calibrations", "h100", "decode"), _SAME_KERNELS, _DECODE)
         for entry in (
-            "a100", "b200", "b300", "gb200", "gb300", "rubin", "mi300x", "mi355x", "tpu-128", "tpu-256", "trainium",
+            "a100", "b200", "b300", "gb200", "gb300", "rubin", "mi300x", "mi355x", "tpu-v4", "tpu-v5e", "tpu-v5p",
+            "tpu-v6e", "tpu-v7x", "trainium",
         )
     ),
     *(
