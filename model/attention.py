@@ -60,6 +60,8 @@ def fused_attention(
     fit = chip.calibration.attention
     query_key, value = head_sizes
     fraction = fit.backward_fraction if backward else fit.forward_fraction
+    if np.any(fit.array_width):
+        fraction = fraction * np.minimum((query_key + value) / (2.0 * fit.array_width), 1.0)
     if backward and query_key != value:
         fraction = fraction * fit.unequal_heads_backward
     waves = np.ceil(queries / _QUERY_BLOCK) * batch * heads / chip.cores

@@ -54,7 +54,7 @@ def roofline_seconds(system: System, training: Training, layout: Layout) -> Arra
     """Seconds that a step takes at least, for every layout."""
     model, chip = training.architecture, system.chip
     peak = FORMATS[training.number_format].peak
-    layers, head, attention = forward_flops_per_token(model, training.sequence)
+    layers, head, attention = forward_flops_per_token(model, training.attended)
     fits = chip.calibration.matmul
 
     def rate(name: str) -> Any:

@@ -84,6 +84,7 @@ class AttentionCalibration:
     long_kernel_loss: float = 0.12  # per decade over 2 ms
     older_kernels: float = 1.0  # speed of kernels written for the generation before, of native ones
     unequal_heads_backward: float = 0.83  # MLA: query/key head wider than the value head
+    array_width: float = 0.0  # of the matrix engine: heads that are narrower leave a part of it idle; 0: no such loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,8 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
-_ZERO_2_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
-_NORM_BYTES = 6.0  # per local weight: gradient norm and clipping
+_NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,8 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
     reduce_: Traffic = SILENCE
     updated: Any = 0.0
     local: Any = 0.0
-    sharded, fully = np.asarray(layout.zero_stage) >= 1, np.asarray(layout.zero_stage) >= 3
+    zero = np.asarray(layout.zero_stage)
+    sharded, scattered, fully = zero >= 1, zero >= 2, zero >= 3
     traffic = ShardTraffic(*[0.0 * t] * 5)
     if np.any(fully):
         traffic = shard_traffic(system, stack, training, layout, weights)
@@ -96,8 +96,9 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
-        updated = updated + elements / np.where(sharded, np.where(fully, shards(stack, count), count), 1.0)
-        local = local + elements
+        holders = np.where(fully, shards(stack, count), count)
+        updated = updated + elements / np.where(sharded, holders, 1.0)
+        local = local + elements / np.where(scattered, holders, 1.0)
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
@@ -137,7 +138,8 @@ def exposed_seconds(
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
     off = has(layout.overlap_off, "data", OVERLAPS) if np.any(layout.overlap_off) else None
-    once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s)
+    waited: Any = 0.0 if stack.gather_overlap else np.where(zero == 1, cost.all_gather_s, 0.0)
+    once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s) - waited
     if stack.gradient_overlap > 0:
         share = stack.gradient_overlap if off is None else np.where(off, 0.0, stack.gradient_overlap)
         behind = np.where(np.asarray(layout.schedule) == _INTERLEAVED, layout.pipeline_parallel, 1.0)
@@ -148,16 +150,16 @@ def exposed_seconds(
     if stack.straggler_spread:
         late = expected_slowest(layout.ranks) - expected_slowest(np.minimum(layout.ranks, system.tiers[0].ranks))
         late = stack.straggler_spread * late * m * stage_s
+    once = once + waited
     if not np.any(zero >= 2):
         return once + late
     share = stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)
     each = m * cost.reduce_scatter_s + cost.all_gather_s
     hidden = share * m * stage_s
     slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
+    each = np.maximum(each - hidden, stack.fsdp_exposed * each) + slowed
     if np.any(zero >= 3):
-        traffic = cost.shard_traffic
-        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, cost.shard_traffic, share, *layers_s), each)
     return np.where(zero >= 2, each, once) + late
 
 

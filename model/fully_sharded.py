@@ -114,7 +114,7 @@ def waiting_seconds(
     share : of compute that hides traffic; forward_s, backward_s : of all layers
     """
     taken = CORES_TAKEN * system.chip.calibration.communication_slowdown
-    waits = traffic.open_s
+    waits = np.maximum(traffic.open_s, stack.fsdp_exposed * (2.0 * traffic.gather_s + traffic.scatter_s))
     for compute, sent, near in (
         (forward_s, traffic.gather_s, traffic.near_gather_s),
         (backward_s, traffic.gather_s + traffic.scatter_s, traffic.near_gather_s + traffic.near_scatter_s),

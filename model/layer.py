@@ -158,10 +158,12 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
 
 
 def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[Any, Any, Any, Any]:
-    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
+    """Seconds, joules and bytes of recomputation, by a share of the layers, and the bytes saved for the backward.
 
-    A share of the layers recomputes. Recomputing a whole layer ends, where the stack stops early, at the last tensor
-    that the backward needs, before the down-projection (torch.utils.checkpoint.set_checkpoint_early_stop, PyTorch 2.1).
+    What no gradient needs may not be computed again: the last projection of a dense feed-forward, whose output is only
+    added to the residual. Compilers see that (jax.checkpoint, dead code elimination), and PyTorch from 2.1 on stops at
+    the last tensor that is saved (torch.utils.checkpoint.set_checkpoint_early_stop). Of routed experts it is needed,
+    for the gradient of the weights that they are combined with.
     """
     share = stack.recompute_share
     whole = _bit(layout, "full")
@@ -172,11 +174,14 @@ def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[An
     saved: Any = 0.0
     for module in modules:
         again = _bit(layout, *module.recompute) * (1.0 - whole) * share if module.recompute else np.asarray(0.0)
-        left = module.last if stack.recompute_stops_early else NOTHING
-        seconds = seconds + again * module.redo.seconds + full * (module.forward.seconds - left.seconds)
-        joules = joules + again * module.redo.matrix_joules
-        joules = joules + full * (module.forward.matrix_joules - left.matrix_joules)
-        moved = moved + again * module.redo.hbm_bytes + full * (module.forward.hbm_bytes - left.hbm_bytes)
+        seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
+        joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
+        moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
+        if stack.recompute_pruned:
+            dropped = again + full
+            seconds = seconds - dropped * module.unread.seconds
+            joules = joules - dropped * module.unread.matrix_joules
+            moved = moved - dropped * module.unread.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 
@@ -211,19 +216,21 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s
     compute_backward = (backward.seconds + redo_s) * slow + tensor.slowdown_backward_s
-    again = full * (tensor.forward_s + context.forward_s)
+    # without the last matmul there is no traffic after it: one of the two exchanges of two pairs
+    repeated = 0.75 if stack.recompute_pruned and not mixture_layer else 1.0
+    again = full * (repeated * tensor.forward_s + context.forward_s)
     traffic_forward = tensor.forward_s + context.forward_s + expert.forward_s
     traffic_backward = tensor.backward_s + context.backward_s + expert.backward_s + again + full * expert.forward_s
     sync = stack.moe_sync_s if mixture_layer else 0.0
     eager = stack.host_moe_layer_s if mixture_layer else stack.host_layer_s
     forward_s = np.maximum(compute_forward + traffic_forward + sync, _EAGER_FORWARD * eager)
     backward_s = np.maximum(compute_backward + traffic_backward, (1.0 - _EAGER_FORWARD) * eager)
-    tensor_s = tensor.forward_s * (1.0 + full) + tensor.backward_s
+    tensor_s = tensor.forward_s * (1.0 + repeated * full) + tensor.backward_s
     context_s = context.forward_s * (1.0 + full) + context.backward_s
     expert_s = expert.forward_s * (1.0 + full) + expert.backward_s
     compute_s = compute_forward + compute_backward
-    kinds = (tensor, context, expert)
-    links = sum((k.forward_bytes * (1.0 + full) + k.backward_bytes for k in kinds), np.asarray(0.0))
+    kinds = ((tensor, repeated), (context, 1.0), (expert, 1.0))
+    links = sum((k.forward_bytes * (1.0 + again * full) + k.backward_bytes for k, again in kinds), np.asarray(0.0))
     return LayerCost(
         forward_s=forward_s,
         backward_s=backward_s,

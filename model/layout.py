@@ -25,6 +25,8 @@ RECOMPUTE_MODULES = (
     "feed_forward",  # the whole dense feed-forward
     "experts",  # the routed experts with their permutes
     "shared_experts",
+    "query_key_value",  # the projections ahead of attention
+    "attention_output",  # and the one behind it
 )
 # What a layout may switch off of its software stack's overlaps of traffic with compute, one bit each.
 OVERLAPS = ("tensor", "expert", "data")

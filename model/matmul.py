@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from model.chip import FORMATS, Chip, MatmulCalibration
+from model.vector import vector
 from model.work import Work
 
 
@@ -68,14 +69,14 @@ def smooth_maximum(a: Any, b: Any) -> Any:
     return np.sqrt(np.sqrt(a * a + b * b))
 
 
-def linear(chip: Chip, number_format: str, rows: Any, n: Any, k: Any, batch: Any = 1.0) -> tuple[Work, Work, Work]:
+def linear(
+    chip: Chip, number_format: str, rows: Any, n: Any, k: Any, batch: Any = 1.0, accumulated: bool = True
+) -> tuple[Work, Work, Work]:
     """Forward, input-gradient and weight-gradient work of `rows` x K -> `rows` x N.
 
-    The weight gradient is accumulated into fp32 (8 bytes of traffic per element).
-    Source: Megatron-LM's gradient accumulation fusion (megatron/core/tensor_parallel/layers.py).
+    The weight gradient is accumulated into fp32: 8 bytes of traffic an element where the matmul does it
+    (`accumulated`), else 2 and 10 more of a kernel that adds them. Source: Megatron-LM's gradient accumulation fusion (megatron/core/tensor_parallel/layers.py).
     """
-    return (
-        matmul(chip, number_format, rows, n, k, batch),
-        matmul(chip, number_format, rows, k, n, batch),
-        matmul(chip, number_format, n, k, rows, batch, output_bytes=8.0),
-    )
+    forward, inputs = matmul(chip, number_format, rows, n, k, batch), matmul(chip, number_format, rows, k, n, batch)
+    weights = matmul(chip, number_format, n, k, rows, batch, output_bytes=8.0 if accumulated else 2.0)
+    return forward, inputs, weights if accumulated else weights + vector(chip, 10.0 * n * k * batch, 1)

@@ -29,7 +29,7 @@ class Module:
     """A part of a layer on one rank and microbatch.
 
     `kept_bytes` always stay from forward to backward; `saved_bytes` stay unless one of `recompute` is switched on, and
-    then `redo` is done again before the backward.
+    then `redo` is done again before the backward. No gradient needs the output of `unread`, a part of the forward.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Module:
     kept_bytes: Any = 0.0
     saved_bytes: Any = 0.0
     redo: Work = NOTHING
+    unread: Work = NOTHING
     recompute: tuple[str, ...] = ()
     has_weights: bool = False  # a linear layer: its backward hides traffic and holds weight gradients
-    last: Work = NOTHING  # of the forward, what produces nothing that the backward needs: the layer's last product
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Shard:
     sequences: Any  # micro-batch
     token_share: Any  # 1/tp with sequence parallelism, else 1
     sequence: float
+    attended: float  # tokens that attend to one another
     ring: Any  # ring steps of attention
 
     @classmethod
@@ -72,6 +73,7 @@ class Shard:
             sequences=sequences,
             token_share=np.where(np.asarray(layout.sequence_parallel) > 0, 1.0 / tensor, 1.0),
             sequence=float(training.sequence),
+            attended=training.attended,
             ring=np.where(np.asarray(layout.context_exchange) == 0, context, 1.0),
         )
 
@@ -99,7 +101,7 @@ class Rank:
         bytes_each = FORMATS[self.number_format].cast_bytes
         if not bytes_each or self.stack.cast_fused:
             return NOTHING
-        return vector(self.chip, bytes_each * elements, 1)
+        return vector(self.chip, bytes_each * self.stack.cast_passes * elements, 1)
 
     @property
     def input_bytes(self) -> float:
@@ -110,7 +112,9 @@ class Rank:
         """Forward and backward work of linear layers (rows, N, K)."""
         forward, backward = NOTHING, NOTHING
         for rows, n, k in shapes:
-            ahead, inputs, weights = linear(self.chip, self.number_format, rows, n, k, batch)
+            ahead, inputs, weights = linear(
+                self.chip, self.number_format, rows, n, k, batch, self.stack.fused_accumulation
+            )
             forward, backward = forward + ahead, backward + inputs
             if not self.frozen:
                 backward = backward + weights
@@ -120,18 +124,20 @@ class Rank:
 def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, Module]:
     """The layer's norms, and its residual additions with their dropouts.
 
-    A norm moves 4 bytes an element forward and 8 backward; a residual reads two and writes one (6 for both fused with
+    A norm moves 4 bytes an element forward and 8 backward, as a chain of kernels 36 and 72 (casts, square, mean and two
+    products, counted in Llama's reference code); a residual reads two and writes one (6 for both fused with
     the norm's read), 14 with dropout and its masks. In 8 and 4 bits the norms' outputs, and in the backward the
     gradients of the two residual branches, are quantised.
     """
     elements = shard.tokens * model.hidden * shard.token_share
     count = model.norms_per_layer
     residual, launches = (14.0, 4) if model.dropout else (6.0, 2)
-    forward = vector(rank.chip, 4.0 * count * elements, count) + rank.cast(2.0 * elements)
+    moved, kernels = (4.0, 1) if rank.stack.fused_norm else (36.0, 6)
+    forward = vector(rank.chip, moved * count * elements, kernels * count) + rank.cast(2.0 * elements)
     norm = Module(
         "norm",
         forward,
-        vector(rank.chip, 8.0 * count * elements, count + 2) + rank.cast(2.0 * elements),
+        vector(rank.chip, 2.0 * moved * count * elements, kernels * count + 2) + rank.cast(2.0 * elements),
         kept_bytes=2.0 * count * elements,
         saved_bytes=rank.input_bytes * count * elements,
         redo=forward,
@@ -139,6 +145,19 @@ def norms_and_residuals(rank: Rank, model: Architecture, shard: Shard) -> tuple[
     )
     both = vector(rank.chip, residual * elements, launches)
     return norm, Module("residual", both, both, kept_bytes=(2.0 if model.dropout else 0.0) * elements)
+
+
+def _rotary(rank: Rank, model: Architecture, packed: Any, turned: Any) -> Work:
+    """Rotary embedding of the `turned` elements, and the split of the `packed` ones, forward.
+
+    Latent attention expands and concatenates the shared key: 9 bytes an element instead of 4. Unfused, queries and keys
+    move 20 bytes each: turned halves 6, two products 8, their sum 6 (Megatron-LM's rotary_pos_embedding.py).
+    """
+    if model.latent is not None:
+        return vector(rank.chip, 9.0 * packed, 4)
+    if rank.stack.fused_rotary:
+        return vector(rank.chip, 4.0 * packed, 2)
+    return vector(rank.chip, 20.0 * turned, 10)
 
 
 def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
@@ -154,9 +173,11 @@ def _core_attention(rank: Rank, model: Architecture, shard: Shard) -> Module:
     extra = rank.input_bytes if rank.quantised else 0.0  # the projection's own 8-bit copy
     kept = shard.tokens * (2.0 * packed + (2.0 + extra) * output)
     if rank.stack.fused_attention:
-        keys = mean_keys(shard.sequence, model.window, model.full_attention_every)
+        keys = mean_keys(shard.attended, model.window, model.full_attention_every)
         # latent attention expands and concatenates the shared key: 9 bytes an element instead of 4
-        rotary = vector(rank.chip, (9.0 if model.latent else 4.0) * shard.tokens * packed, 4 if model.latent else 2)
+        rotary = _rotary(
+            rank, model, shard.tokens * packed, shard.tokens * (packed - shard.key_heads(model) * model.value_head)
+        )
         speed = 1.0 / (rank.stack.attention_speed * (rank.stack.window_speed if model.window else 1.0))
         speed = speed / (1.0 if rank.stack.native_attention else rank.chip.calibration.attention.older_kernels)
         parts = (rank.chip, shard.sequences, queries, keys, heads, sizes, shard.ring)
@@ -185,8 +206,20 @@ def _plain_projections(rank: Rank, model: Architecture, shard: Shard) -> tuple[M
     """Fused query-key-value projection and output projection; keys are replicated where tp exceeds their heads."""
     width = model.head_size * (model.heads / shard.tensor + 2.0 * shard.key_heads(model))
     out = model.heads * model.head_size / shard.tensor
-    forward, backward = rank.linears((shard.tokens, width, model.hidden), (shard.tokens, model.hidden, out))
-    return (Module("attention_projections", forward, backward, has_weights=True),)
+    ahead, ahead_back = rank.linears((shard.tokens, width, model.hidden))
+    behind, behind_back = rank.linears((shard.tokens, model.hidden, out))
+    packed = 2.0 * shard.tokens * width
+    residual = 2.0 * shard.tokens * model.hidden * shard.token_share
+    return (
+        Module(
+            "query_key_value", ahead, ahead_back, kept_bytes=-packed, saved_bytes=packed, redo=ahead,
+            recompute=("query_key_value",), has_weights=True,
+        ),
+        Module(
+            "attention_output", behind, behind_back, kept_bytes=-residual, saved_bytes=residual, redo=behind,
+            recompute=("attention_output",), has_weights=True,
+        ),
+    )  # fmt: skip
 
 
 def _latent_projections(rank: Rank, model: Architecture, latent: LatentAttention, shard: Shard) -> tuple[Module, ...]:
@@ -230,26 +263,31 @@ def attention(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, ..
     return (*_latent_projections(rank, model, model.latent, shard), core)
 
 
-def _activation_bytes(model: Architecture) -> tuple[float, float]:
-    """Bytes moved per element of the activation, forward and backward."""
-    return (6.0, 10.0) if model.gated else (4.0, 6.0)
+def _activation_bytes(model: Architecture, fused: bool) -> tuple[float, float]:
+    """Bytes moved per element of the activation, forward and backward.
+
+    Unfused, a gated one writes the activated half and reads it again; its backward is three products, after which the
+    two halves are copied into one gradient.
+    """
+    if not model.gated:
+        return 4.0, 6.0
+    return (6.0, 10.0) if fused else (10.0, 26.0)
 
 
 def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute: str) -> tuple[Module, Module]:
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
     inputs = (model.matrices - 1) * local
-    forward, backward = rank.linears((shard.tokens, inputs, model.hidden), (shard.tokens, model.hidden, local))
-    last = NOTHING
-    if rank.stack.recompute_stops_early and recompute == "feed_forward":
-        last = matmul(rank.chip, rank.number_format, shard.tokens, model.hidden, local)
-    ahead, back = _activation_bytes(model)
+    into, into_back = rank.linears((shard.tokens, inputs, model.hidden))
+    out, out_back = rank.linears((shard.tokens, model.hidden, local))
+    forward, backward = into + out, into_back + out_back
+    ahead, back = _activation_bytes(model, rank.stack.fused_activation)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
         Module(
             "feed_forward", forward, backward, saved_bytes=2.0 * shard.tokens * inputs, redo=forward,
-            recompute=(recompute,), has_weights=True, last=last,
+            unread=out, recompute=(recompute,), has_weights=True,
         ),
         Module(
             "activation", activate, deactivate,
@@ -263,11 +301,27 @@ def feed_forward(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module,
     return _wide(rank, model, shard, model.feed_forward, "feed_forward")
 
 
+_EXPERT_TILE = 256.0 * 128.0  # outputs of a tile of a grouped matmul
+
+
+def _permuted(stack: Stack, rows: Any, sent: Any, local: Any) -> Any:
+    """Routed rows that permutes touch, of `rows` at the experts and `sent` by this rank.
+
+    Around an all-to-all they are sorted by expert before they leave, and by local expert where they arrive, if there
+    are several. Dispatchers that send one copy to a domain or rank lay rows out where they arrive.
+    Source: MoEAlltoAllTokenDispatcher, megatron/core/transformer/moe/token_dispatcher.py of Megatron-Core.
+    """
+    if stack.dispatch != "all_to_all":
+        return rows
+    return 0.5 * (sent + rows * (local > 1))
+
+
 def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imbalance: float) -> tuple[Module, ...]:
     """Grouped matmuls of the routed experts, their activation, and the permutes around them.
 
-    A grouped matmul pays 1 + a [more than one expert] + rows0 / rows per expert over the same product done at once:
-    many small problems with ragged tiles. Fitted on 108 measured shapes of SimuMax, median error 15 %.
+    A grouped matmul pays 1 + a / max(waves of one expert, 1) [more than one expert] + rows0 / rows per expert over the
+    same product done at once: many small problems with ragged tiles, each with a last wave of its own. The form without
+    waves was fitted on 108 measured shapes of SimuMax, whose experts all fill less than a wave: median error 15 %.
     """
     chip, stack = rank.chip, rank.stack
     rows = shard.tokens / shard.tensor * experts.per_token * shard.expert_tensor
@@ -276,12 +330,14 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     width = experts.hidden / shard.expert_tensor
     inputs = (model.matrices - 1) * width
     fit = chip.calibration
-    ragged = 1.0 + stack.grouped_matmul * (fit.grouped_overhead * (local > 1) + fit.grouped_overhead_rows / each)
+    waves = np.maximum(each * inputs / (_EXPERT_TILE * chip.cores), 1.0)
+    alone = fit.grouped_overhead * (local > 1) / waves
+    ragged = 1.0 + stack.grouped_matmul * (alone + fit.grouped_overhead_rows / each)
     forward, backward = rank.linears((each, inputs, model.hidden), (each, model.hidden, width), batch=local)
     forward, backward = forward.slower(ragged), backward.slower(ragged)
-    ahead, back = _activation_bytes(model)
+    ahead, back = _activation_bytes(model, stack.fused_activation)
     activate = vector(chip, rows * width * ahead, 1)
-    moved = 8.0 * rows * model.hidden * stack.permute_passes
+    moved = 8.0 * _permuted(stack, rows, rows / shard.expert_tensor, local) * model.hidden * stack.permute_passes
     permute = gather(chip, moved, 4)
     forward = forward + rank.cast(rows * (model.hidden + width))
     backward = backward + rank.cast(rows * (model.hidden + inputs))

@@ -25,17 +25,24 @@ class Stack:
     head_size_matters: bool = True  # larger heads run fused attention faster; False: FlashAttention of 2022, Triton's
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
     attention_backward_speed: float = 1.0  # of its backward, beside attention_speed
+    fused_norm: bool = True  # one kernel; False: a chain of element-wise ones in fp32
+    fused_activation: bool = True  # of gated feed-forwards; False: activation and product are kernels of their own
+    fused_rotary: bool = True  # False: halves turned, multiplied and added one by one
+    fused_accumulation: bool = True  # weight gradients are added to fp32 by the matmul; False: by a kernel after it
     window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
     loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
     cast_fused: bool = False  # quantisation for 8- and 4-bit matmuls fused into the producing kernels
     permute_passes: float = 1.5  # reads and writes of the routed rows by permute and unpermute, of one each
     grouped_matmul: float = 1.0  # multiplies the grouped-matmul penalty (newer libraries: below 1)
+    recompute_pruned: bool = False  # a compiler, or an early stop, drops what no gradient needs: the last projection
+    cast_passes: float = 1.0  # quantisations of an input or a gradient, over one pass with a scale known beforehand
     reserved_cores: float = 0.0  # share of the cores given to communication kernels for the whole step
     # host
     host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
     host_moe_layer_s: float = 0.0  # the same for a mixture layer
     moe_sync_s: float = 0.0  # device-to-host copy of a dropless dispatcher, per mixture layer and microbatch
+    straggling: float = 0.0  # time of kernels added per doubling of the nodes of eight ranks that wait for each other
     step_fixed_s: float = 5e-3  # data loading, logging, optimizer launch
     # tensor parallel
     tensor_overlap: float = 0.0  # forward and exposed backward collectives hidden behind pipelined matmuls
@@ -55,6 +62,7 @@ class Stack:
     balanced_stages: bool = False  # custom stage layout that evens out embedding, head and MTP
     # data parallel
     gradient_overlap: float = 0.0  # share of the last backward and first forward behind which DP traffic hides
+    gather_overlap: bool = True  # ZeRO-1's gather of updated weights hides as well; False: the step waits for it
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
@@ -63,6 +71,7 @@ class Stack:
     fsdp_node_s: float = 0.0  # latency that each node of a ring adds to a gather or scatter of a layer
     shard_ranks: int = 0  # ZeRO-3 shards over so many ranks, whose groups all-reduce gradients; 0: over all
     straggler_spread: float = 0.0  # standard deviation of a rank's speed; a step waits for the slowest
+    fsdp_exposed: float = 0.03  # share of it that never hides
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
@@ -70,10 +79,14 @@ class Stack:
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     recompute_share: float = 1.0  # share of the layers that recompute
-    recompute_stops_early: bool = False  # full recomputation ends at the last tensor that the backward needs
+    wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
+    experts_follow_tensor: bool = False  # expert-tensor parallelism is as wide as tensor parallelism
     zero_stage: int = 1
+    recomputes: bool = False  # at least what "selective" means
+    fits_within: float = 2.0  # of the chip's memory, as predicted: a compiler that plans memory wastes less of it
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
+    tuning_document: float = 0.0  # tokens of the documents that fine-tuning packs into a sequence; 0: it does not pack

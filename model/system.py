@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+
 from model.chip import Chip
 from model.prices import Prices
 from model.reliability import Operation
@@ -145,3 +147,23 @@ def partly_used(system: System, tier: str, ranks: int) -> System:
         unit_packages=used,
         spare_packages=system.spare_packages + system.unit_packages - used,
     )
+
+
+def sliced(system: System, ranks: int) -> System:
+    """The machine whose torus is a slice of `ranks`: axes of powers of two, as even as they come, the longest last.
+
+    A number that is no such product, or as large as the torus, leaves the machine as it is. Source: the topologies that
+    Google Cloud offers of TPU v4, v5p (4 x 4 x 8, 8 x 8 x 8) and v6e (4 x 8, 8 x 8).
+    """
+    torus = system.tiers[0]
+    axes = len(torus.shape)
+    if not axes or not 1 < ranks < torus.ranks:
+        return system
+    doublings = ranks.bit_length() - 1
+    odd = ranks / 2.0**doublings
+    shape = [2 ** ((doublings + axis) // axes) for axis in range(axes)]
+    if odd > 1.0:
+        shape[-1] = int(shape[-1] * odd)
+    if int(np.prod(shape)) != ranks:
+        return system
+    return replace(system, tiers=(replace(torus, ranks=ranks, shape=tuple(shape)), *system.tiers[1:]))

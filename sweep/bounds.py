@@ -208,7 +208,7 @@ def bound_values(known: Records, floors: Floors, names: tuple[str, ...]) -> Arra
     system, training, problem = known.system, known.training, known.space.problem
     tokens = float(problem.global_batch) * problem.sequence
     rate = tokens / floors.seconds
-    flops = model_flops_per_token(training.architecture, training.sequence)
+    flops = model_flops_per_token(training.architecture, training.attended)
     peak = problem.ranks * system.chip.peak_flops.get(FORMATS[training.number_format].peak, np.nan)
     at_rest = Energy(system, 1.0, problem.ranks, 0.0, 0.0, 0.0).total * _ROUNDING
     values = {

@@ -97,6 +97,9 @@ class _Recipe(_Part):
 
 class _Extra(_Part):
     recipe_config: _Recipe | None = None
+    tuning_params: dict[str, Any] | None = None
+    remat_policy: Label = None
+    slices: Size = None
     real_alloc_gib: Amount = None
     max_memory_gb: Amount = None
     peak_mem_mib: Amount = None

@@ -484,23 +484,34 @@ def spelling(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _of_framework(kind: Kind, framework: str, year: int | None, extra: Path | None) -> list[str]:
-    """Entries of a kind that describe a framework, the newest first; with a year, only those of that year."""
+def _of_framework(
+    kind: Kind, framework: str, year: int | None, extra: Path | None, vendor: str | None = None
+) -> list[str]:
+    """Entries of a kind that describe a framework, the newest first; with a year, only those of that year.
+
+    With a vendor of chips, only those that run on its chips.
+    """
 
     wanted = spelling(framework)
 
     def fits(facts: Mapping[str, Any]) -> bool:
         to_year = facts.get("to_year", 9999)
         named = wanted in map(spelling, facts["frameworks"])
-        return named and (year is None or facts["from_year"] <= year <= to_year)
+        runs = vendor is None or vendor in facts.get("vendors", [vendor])
+        return named and runs and (year is None or facts["from_year"] <= year <= to_year)
 
     found = [one for name in names(kind, extra) if fits((one := entry(kind, name, extra)).facts)]
     return [one.name for one in sorted(found, key=lambda one: -int(one.facts["from_year"]))]
 
 
-def stacks_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:
-    """Stacks that describe a framework, the newest first; with a year, only those of that year."""
-    return _of_framework("stacks", framework, year, extra)
+def stacks_of(
+    framework: str, year: int | None = None, extra: Path | None = None, vendor: str | None = None
+) -> list[str]:
+    """Stacks that describe a framework, the newest first; with a year, only those of that year.
+
+    With a vendor of chips, only those that run on its chips: XLA is another compiler on each.
+    """
+    return _of_framework("stacks", framework, year, extra, vendor)
 
 
 def engines_of(framework: str, year: int | None = None, extra: Path | None = None) -> list[str]:

@@ -82,7 +82,10 @@ LOWER_IS_BETTER = frozenset(
     }
 )
 NEUTRAL = frozenset({"count", "per_packages", "shape", "interval_s", "spare_share", "reference_ranks"})
-CHOICES: Mapping[str, tuple[str, ...]] = {"selective_recompute": RECOMPUTE_MODULES}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "selective_recompute": RECOMPUTE_MODULES,
+    "wider_recompute": RECOMPUTE_MODULES,
+}
 
 
 # ------------------------------------------------------------------------------------------------ one value
@@ -358,7 +361,7 @@ def _architecture() -> Any:
 def _stack() -> Any:
     return table("stack", {
         **TITLE, "why": need(str), "frameworks": need(list[str]), "from_year": need(int), "to_year": may(int),
-        "note": may(str), "like": may(str),
+        "vendors": may(list[str]), "note": may(str), "like": may(str),
         **record(Stack, "data", without=("name", "year"), all_optional=True),
     })  # fmt: skip
 

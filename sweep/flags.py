@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model.stack import Dispatch, Stack
-from sweep.recipes import Recipes, recipes
+from sweep.recipes import Recipes, dropping, recipes, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,14 @@ def _flags(case: Mapping[str, Any]) -> str:
 
 
 def _recipe(case: Mapping[str, Any], key: str) -> Any:
-    return ((case.get("extra") or {}).get("recipe_config") or {}).get(key)
+    return settings(case).get(key)
+
+
+def _unfused(case: Mapping[str, Any]) -> bool:
+    """Whether a table that tells Transformer Engine apart says that a run of Pax went without: XLA's own attention."""
+    named = " ".join((*map(str, case.get("flags") or []), str(case.get("precision") or ""))).lower()
+    engine = "transformerengine" in named or "transformer engine" in named or re.search(r"\bte\b|cudnn", named)
+    return "pax" in named and bool(case.get("precision")) and not engine
 
 
 def _graphs(case: Mapping[str, Any]) -> str:
@@ -40,7 +47,7 @@ def _graphs(case: Mapping[str, Any]) -> str:
         return "full"
     if kind and kind != "none":
         return "partial"
-    return "none" if (case.get("extra") or {}).get("recipe_config") else ""
+    return "none" if settings(case) else ""
 
 
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
@@ -52,7 +59,7 @@ def _dispatcher(case: Mapping[str, Any]) -> str:
     backend = _recipe(case, "moe_flex_dispatcher_backend")
     if backend:
         return str(backend)
-    return "alltoall" if (case.get("extra") or {}).get("recipe_config") else ""
+    return "alltoall" if settings(case) else ""
 
 
 def _dispatched(label: str, backend: str, dispatch: Dispatch, passes: Callable[[Recipes], float]) -> FlagRule:
@@ -63,6 +70,10 @@ def _dispatched(label: str, backend: str, dispatch: Dispatch, passes: Callable[[
     )
 
 
+# Matmuls in pieces beside their traffic: of Transformer Engine, of MindSpeed, of PyTorch.
+_PIPELINED_MATMULS = ("tp comm overlap", "use-mc2", "use-ascend-mc2", "async tp", "async-tp", "async_tp", "asynctp")
+_GATHER_FLAGS = ("overlap param gather", "overlap-param-gather")
+
 RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "eager launches",
@@ -70,16 +81,16 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: _launched(s, r.eager_mixture_s, r.eager_sync_s),
     ),
     FlagRule(
-        "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
-        lambda case: "tokendrop" in _flags(case) or "token-drop" in _flags(case),
-        lambda s, r: replace(s, host_moe_layer_s=r.dropping_mixture_s, moe_sync_s=0.0),
-    ),
-    FlagRule(
         "partial graphs",
         lambda case: _graphs(case) == "partial",
         lambda s, r: _launched(s, r.partial_mixture_s, r.partial_sync_s),
     ),
     FlagRule("full-iteration graphs", lambda case: _graphs(case) == "full", lambda s, _: _launched(s, 0.0, 0.0)),
+    FlagRule(
+        "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
+        dropping,
+        lambda s, r: replace(s, host_moe_layer_s=r.dropping_mixture_s, moe_sync_s=0.0),
+    ),
     FlagRule(
         "expert all-to-all overlap",
         lambda case: _recipe(case, "moe_a2a_overlap") is True,
@@ -95,7 +106,7 @@ RULES: tuple[FlagRule, ...] = (
     _dispatched("HybridEP", "hybridep", "per_node", lambda r: r.hybrid_ep_passes),
     FlagRule(
         "tensor-parallel overlap",
-        lambda case: "tp comm overlap" in _flags(case) or "use-mc2" in _flags(case),
+        lambda case: any(word in _flags(case) for word in _PIPELINED_MATMULS),
         lambda s, r: replace(s, tensor_overlap=max(s.tensor_overlap, r.tensor_overlap)),
     ),
     FlagRule(
@@ -114,9 +125,28 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: replace(s, fsdp_overlap=max(s.fsdp_overlap, r.static_buffers_overlap)),
     ),
     FlagRule(
+        "gather overlap",
+        lambda case: any(word in _flags(case) for word in _GATHER_FLAGS),
+        lambda s, r: replace(s, gather_overlap=True),
+    ),
+    FlagRule(
         "CUDA graphs of a submission",
         lambda case: "cuda graphs" in _flags(case),
         lambda s, _: replace(s, host_layer_s=0.0, host_moe_layer_s=0.0),
+    ),
+    FlagRule("fused norm", lambda case: "use-fused-rmsnorm" in _flags(case), lambda s, r: replace(s, fused_norm=True)),
+    FlagRule(
+        "fused activation",
+        lambda case: "use-fused-swiglu" in _flags(case),
+        lambda s, r: replace(s, fused_activation=True),
+    ),
+    FlagRule(
+        "fused rotary", lambda case: "use-fused-rotary" in _flags(case), lambda s, r: replace(s, fused_rotary=True)
+    ),
+    FlagRule(
+        "XLA attention",  # its scores are products, which the policy keeps
+        _unfused,
+        lambda s, _: replace(s, fused_attention=False, selective_recompute=("norm", "activation")),
     ),
     FlagRule(
         "fused loss",

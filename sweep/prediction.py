@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +37,10 @@ class Prediction:
     low: float | None = None  # 10 % of measurements are expected below it
     high: float | None = None  # and 10 % above it
     covered: bool | None = None  # whether the measured value lies from low to high
+    stated: Mapping[str, str | float] | None = None  # what the case says of its run, see sweep/stated.py
+    memory: float | None = None  # predicted bytes of the fullest rank over what may be planned: above 1 it does not fit
+    memory_parts: Mapping[str, float] | None = None  # bytes by cause
+    ran: bool | None = None  # False where the source says that memory ran out, True where the run was measured
     stack_why: str | None = None  # why this stack was taken
 
 
@@ -110,11 +113,3 @@ def _remark(coverage: float | None, rows: int) -> str | None:
         return None
     tight = coverage < HELD[0]
     return f"bands are too {'tight' if tight else 'loose'}: they hold {100 * coverage:.0f} % of {rows} measured values"
-
-
-def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The object that `sweep validate --json` prints."""
-    return {
-        "cases": [asdict(one) for one in predictions],
-        "groups": [asdict(one) for one in summarise(predictions)],
-    }

@@ -17,8 +17,10 @@ from model.bounds import forward_flops_per_token
 from model.chip import TRAINING_FORMATS
 from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
 from model.stack import Stack
-from model.system import System, partly_used
+from model.system import System, partly_used, sliced
 from model.workload import Training
+from sweep.recipes import settings
+from sweep.rematerialisation import recomputed
 
 
 class InexpressibleError(Exception):
@@ -157,9 +159,14 @@ def aligned(system: System, case: Mapping[str, Any]) -> System:
     A job on 256 chips of racks of 72 takes 64 of each; only multiples of the domain use all of it.
     """
     inner, chips = system.tiers[0], case.get("num_chips")
-    if not isinstance(chips, int) or chips < 1 or inner.topology != "switch":
+    if not isinstance(chips, int) or chips < 1:
         return system
     ranks = chips * system.chip.ranks_per_package
+    if inner.topology == "torus":
+        slices = max(int((case.get("extra") or {}).get("slices") or 1), 1)
+        return sliced(system, ranks // slices if ranks % slices == 0 else ranks)
+    if inner.topology != "switch":
+        return system
     if ranks % inner.ranks == 0:
         return system
     used = 1 << (min(inner.ranks, ranks).bit_length() - 1)
@@ -176,19 +183,17 @@ def number_format(case: Mapping[str, Any]) -> str:
     return str(text)
 
 
-def recipe(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings of the release's recipe that go with the case, if known."""
-    return (case.get("extra") or {}).get("recipe_config") or {}
-
-
 def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
     """Recompute masks to try, and whether the choice is the model's."""
-    modules = list(recipe(case).get("recompute_modules") or [])
+    modules = list(settings(case).get("recompute_modules") or [])
     flags = case.get("flags") or []
     for flag in flags:
         if isinstance(flag, str) and flag.startswith("recompute modules:"):
             modules = [m.strip() for m in flag.partition(":")[2].split(",")]
     mode = case.get("recompute")
+    policy = recomputed(case)
+    if policy is not None:
+        return [recompute_code(policy)], False
     if mode == "none":
         return [0], False
     if mode == "full":
@@ -198,7 +203,18 @@ def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
         return [recompute_code(m for m in named if m in RECOMPUTE_MODULES)], False
     if mode == "selective":
         return [recompute_code(stack.selective_recompute)], False
-    return [0, recompute_code(stack.selective_recompute), recompute_code(["full"])], True
+    steps = ((), stack.selective_recompute, stack.wider_recompute, ("full",))
+    steps = tuple(step for step in steps if step or not stack.recomputes)
+    return list(dict.fromkeys(map(recompute_code, steps))), True
+
+
+def _capacity(case: Mapping[str, Any]) -> float:
+    """Rows that the experts compute over those routed to them: buffers of a fixed capacity are padded up to it."""
+    tuned = (case.get("extra") or {}).get("tuning_params") or {}
+    try:
+        return max(float(tuned.get("capacity_factor") or 1.0), 1.0)
+    except (TypeError, ValueError):
+        return 1.0
 
 
 # How a source counts the FLOPs of attention: the full square, or the causal half. Per-source report of the
@@ -248,7 +264,8 @@ def _zero_stage(case: Mapping[str, Any], stack: Stack) -> int:
         return min(max(int(stage), 0), 3)
     if is_fully_sharded(case):
         return 3 if case.get("pp") in (None, 1) else 2
-    return stack.zero_stage
+    # a pipeline of sharded replicas keeps its weights and exchanges gradients after the last microbatch
+    return stack.zero_stage if case.get("pp") in (None, 1) else min(stack.zero_stage, 1)
 
 
 def _chunk_choices(case: Mapping[str, Any], stack: Stack, model: Architecture, stages: int) -> list[int]:
@@ -262,11 +279,20 @@ def _chunk_choices(case: Mapping[str, Any], stack: Stack, model: Architecture, s
     return [v for v in range(1, per_stage + 1) if per_stage % v == 0 and v <= 24]
 
 
-def _microbatches(stack: Stack, batch: int, replicas: int) -> list[int]:
-    """Sizes to try: powers of two, or the whole batch of a replica where the stack does not accumulate gradients."""
-    if not stack.accumulates and batch % replicas == 0:
+def _microbatches(stack: Stack, batch: int, replicas: int, stages: int) -> list[int]:
+    """Sizes to try: powers of two, or the whole batch of a replica where the stack does not accumulate gradients.
+
+    A pipeline always divides its batch.
+    """
+    if not stack.accumulates and stages == 1 and batch % replicas == 0:
         return [batch // replicas]
     return [b for b in (1, 2, 4, 8, 16) if batch % (b * replicas) == 0]
+
+
+def _expert_tensor(case: Mapping[str, Any], stack: Stack, tensor: int, ranks: int) -> int:
+    """Ranks that share an expert: as stated, else what the stack does, if the ranks of a stage allow it."""
+    follows = stack.experts_follow_tensor and ranks % (tensor * number(case, "ep", 1)) == 0
+    return number(case, "etp", tensor if follows else 1)
 
 
 def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int) -> Iterator[dict[str, int]]:
@@ -279,7 +305,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
     d = ranks // (t * p * c)
     batch = number(case, "global_batch")
     stated = case.get("micro_batch")
-    sizes = [int(stated)] if stated else _microbatches(stack, batch, d)
+    sizes = [int(stated)] if stated else _microbatches(stack, batch, d, p)
     masks, _ = _recompute(case, stack)
     sequence = case.get("sequence_parallel")
     parallel = int(t > 1 and (stack.sequence_parallel if sequence is None else bool(sequence)))
@@ -294,7 +320,8 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
                 yield {
                     "tensor_parallel": t, "context_parallel": c, "pipeline_parallel": p, "virtual_stages": chunks,
                     "data_parallel": d, "expert_parallel": number(case, "ep", 1),
-                    "expert_tensor_parallel": number(case, "etp", 1), "micro_batch": micro, "global_batch": batch,
+                    "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d),
+                    "micro_batch": micro, "global_batch": batch,
                     "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
                     "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
                 }  # fmt: skip
@@ -306,11 +333,14 @@ def question(case: Mapping[str, Any], stack: Stack, ranks_per_chip: int) -> Ques
     Raises InexpressibleError with the reason where the case lacks what a step needs.
     """
     model = replace(architecture(case), dropout=stack.dropout)
+    task = str(case.get("task") or "").lower()
     training = Training(
         model,
         number(case, "seq_len"),
         number_format(case),
-        frozen_weights=str(case.get("task") or "").lower() == "lora",
+        document=stack.tuning_document if task in ("sft", "lora") else 0.0,
+        expert_imbalance=_capacity(case),
+        frozen_weights=task == "lora",
     )
     ranks = number(case, "num_chips") * ranks_per_chip
     rows = list(_rows(case, stack, model, ranks))

@@ -32,7 +32,7 @@ from sweep.samplers import must_be_installed
 from sweep.scheduler import Scheduler
 from sweep.store import DamagedPartError, Place, RunFolder
 from sweep.store.parts import part_name, read_table
-from sweep.study import Study
+from sweep.study import Study, parse
 from sweep.trial_log import FOLDER, TrialLog
 from sweep.trials import quiet
 
@@ -57,13 +57,13 @@ class Finished:
 
 @cache
 def code_fingerprint() -> str:
-    """Hash of the code that decides the rows: the cost model and this package, without the catalogue."""
+    """Hash of the code that decides the rows: the cost model and this package, without the catalogue and pictures."""
     root = Path(str(sweep.__file__)).parents[1]
     files = [
         file.relative_to(root)
         for package in (model, sweep)
         for file in sorted(Path(str(package.__file__)).parent.rglob("*.py"))
-        if "commands" not in file.parts
+        if not {"commands", "page", "report"} & set(file.parts)
     ]
     return store.fingerprint(part for file in files for part in (file.as_posix().encode(), (root / file).read_bytes()))
 
@@ -180,6 +180,65 @@ def run_study(
         if is_no_space(failure):
             raise OutOfSpace(folder.path, str(failure)) from None
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run folder holds, read back without computing anything.
+
+    Attributes
+    ----------
+    study
+        The study as run, with the catalogue entries that the run kept.
+    outcomes
+        What the search of each case that is done came to, by the case's number.
+    complete
+        Whether no case is left to do.
+    """
+
+    path: Place
+    study: Study
+    answer: Answer
+    outcomes: Mapping[int, Mapping[str, Any]]
+    headlines: tuple[str, ...]
+    notes: tuple[str, ...]
+    certainty: tuple[Mapping[str, Any], ...]
+    complete: bool
+
+
+@contextmanager
+def kept(run: str | PathLike[str] | Place) -> Iterator[Kept]:
+    """A run, finished or not, as its folder has it; its machines are good inside of the block.
+
+    Raises InputError where there is no run, where its study is not one for this version, or where a part is damaged.
+    """
+    path = store.find_run(run)
+    text, name = (path / "study.toml").read_text(), json.loads((path / store.FACTS).read_text())["study"]
+    with store.kept_catalogue(path) as entries:
+        study = parse(text, str(path / "study.toml"), name, entries=entries)
+        listed, notes = ([], study.notes) if study.outer else cases(study)
+        question = Question(study.axes, study.search, study.constraints, study.seed, (), study.phase)
+        read = _Run(study, RunFolder(path), question, listed, None, lambda: pool(0))
+        outcomes = {line["case"]: line for line in read.folder.lines() if line.get("done") == "case"}
+        _must_be_the_same(path, listed, outcomes)
+        found = add_bands(study, _read_back(read))
+        lines_of = headlines if study.phase == "training" else serving_answer.headlines
+        lines = () if study.outer else tuple(lines_of(study, found.rows))
+        sure: tuple[Mapping[str, Any], ...] = ()
+        if (path / _CERTAINTY).exists():
+            with suppress(ValueError):
+                sure = tuple(json.loads((path / _CERTAINTY).read_text()))
+        whole = store.is_finished(path)
+        yield Kept(path, study, found, outcomes, (*lines, *_front(read)), notes, sure, whole)
+
+
+def _must_be_the_same(path: Place, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> None:
+    """Refuse a run whose cases another version of this program numbered otherwise."""
+    for case in listed:
+        best = outcomes.get(case.index, {}).get("best")
+        if best and (best["design"], best["chips"]) != (case.design.label, case.chips):
+            rule = f"case {case.index} is of another design or size in this version of the program"
+            raise problem(path, "", rule, f"{best['design']}, {best['chips']} chips", "run the study again")
 
 
 @dataclass(frozen=True, slots=True)

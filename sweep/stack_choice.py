@@ -36,10 +36,11 @@ def choose_stack(case: Mapping[str, Any]) -> StackChoice:
     """
     stated = str((case.get("software") or {}).get("framework") or "other")
     framework, how = _framework(stated, case)
-    if framework is None:
+    vendor = _vendor(case)
+    if framework is None or not catalogue.stacks_of(framework, vendor=vendor):
         framework, how = _kind(stated, case)
     year, dated = _dated(framework, case)
-    name, gap = _of_year(framework, year)
+    name, gap = _of_year(framework, year, vendor)
     why = f"{how}; {dated}" if how else dated
     return StackChoice(name, why + (f", nearest to it {gap}" if gap else ""))
 
@@ -68,23 +69,26 @@ def _framework(stated: str, case: Mapping[str, Any]) -> tuple[str | None, str]:
     software, source = case.get("software") or {}, case.get("source") or {}
     titles = [source.get(key) for key in ("title", "repo")] if isinstance(source, Mapping) else [source]
     for place, texts in (("flags", flags), ("release", [software.get("release")]), ("source", titles)):
-        said = next((found for text in texts if (found := _named_in(str(text or "")))), None)
+        said = next((found for text in texts if (found := _named_in(str(text or ""), _AMBIGUOUS))), None)
         if said:
             return said, f"the {place} name{'s' if place != 'flags' else ''} {said}"
     return None, ""
 
 
-_PLAIN_WORDS = frozenset({"fsdp", "xla", "ascend", "neuron", "transformers", "accelerate", "fabric", "opt"})
+# Names of kinds, which a text may add to the framework's own, and names that mean something else outside of the field
+# for the framework: a model, a benchmark, a library below.
+_KINDS = frozenset({"fsdp", "fsdp2", "megatron", "xla", "ascend", "neuron", "pytorch"})
+_AMBIGUOUS = _KINDS | {"deepseek", "llama3meta", "mlperf", "transformers", "accelerate", "huggingface", "hf", "peft"}
 
 
-def _named_in(text: str) -> str | None:
+def _named_in(text: str, without: frozenset[str] = frozenset()) -> str | None:
     """The framework with the longest name that stands in a text as whole words; names of kinds come last."""
     words = [word for word in re.split(r"[^a-z0-9]+", text.lower()) if word]
     runs = {"".join(words[a:b]): b - a for a in range(len(words)) for b in range(a + 1, min(a + 4, len(words)) + 1)}
-    hits = [name for name in _known() if name in runs and len(name) > 2]
+    hits = [name for name in _known() if name in runs and name not in without]
     if not hits:
         return None
-    return _known()[max(hits, key=lambda name: (name not in _PLAIN_WORDS, len(name)))]
+    return _known()[max(hits, key=lambda name: (name not in _KINDS, len(name)))]
 
 
 # ------------------------------------------------------------------------------------------------------ kind
@@ -154,12 +158,16 @@ def _dated(framework: str, case: Mapping[str, Any]) -> tuple[int, str]:
     return launched + _AGE, f"{framework}, undated: up to {launched + _AGE}, on a chip of {launched}"
 
 
-def _of_year(framework: str, year: int) -> tuple[str, str]:
-    """The newest stack of a framework that covers a year, or the one whose years are nearest; and then its years."""
-    covering = catalogue.stacks_of(framework, year)
+def _of_year(framework: str, year: int, vendor: str) -> tuple[str, str]:
+    """The newest stack of a framework that covers a year, or the one whose years are nearest; and then its years.
+
+    Of stacks on the chips of a vendor, where the framework has such.
+    """
+    covering = catalogue.stacks_of(framework, year, vendor=vendor)
     if covering:
         return covering[0], ""
-    name = min(catalogue.stacks_of(framework), key=lambda one: _years_apart(one, year))
+    every = catalogue.stacks_of(framework, vendor=vendor) or catalogue.stacks_of(framework)
+    name = min(every, key=lambda one: _years_apart(one, year))
     facts = catalogue.entry("stacks", name).facts
     last = facts.get("to_year")
     return name, f"is {name}" + (f" ({facts['from_year']} to {last})" if last else f" (from {facts['from_year']})")

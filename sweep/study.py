@@ -160,7 +160,9 @@ def load(path: Path) -> Study:
     return parse(text, shown, path.stem, path.resolve().parent)
 
 
-def parse(text: str, shown: str = "study", name: str = "study", beside: Path | None = None) -> Study:
+def parse(
+    text: str, shown: str = "study", name: str = "study", beside: Path | None = None, entries: Path | None = None
+) -> Study:
     """Check the text of a study file.
 
     Parameters
@@ -173,12 +175,15 @@ def parse(text: str, shown: str = "study", name: str = "study", beside: Path | N
         The study's name where the file gives none.
     beside
         Folder that a relative path in the file starts from.
+    entries
+        Folder of catalogue entries instead of the one that the file names: those that a run has kept.
     """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as failure:
         raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
-    checker = checker_of(raw.get("phase", "training"))(shown, _catalogue_folder(raw, (beside or Path.cwd()).resolve()))
+    folder = entries or _catalogue_folder(raw, (beside or Path.cwd()).resolve())
+    checker = checker_of(raw.get("phase", "training"))(shown, folder)
     table, problems = read(shown, raw, checker.form)
     if table is None:
         problems += checker.names_of_raw(raw)

@@ -20,10 +20,6 @@ from sweep.published import InexpressibleError, aligned, networked, question
 from sweep.recipes import Recipes
 from sweep.stack_choice import choose_stack
 
-# A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
-# is recomputed unless the predicted memory passes this multiple of the chip's.
-FITS_WITHIN = 2.0
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
@@ -37,6 +33,7 @@ class Evaluated:
     row: int  # of the layout that is taken
     ranks: int
     chosen: str | None  # what the source leaves open, as taken
+    usable_memory: float  # share of a rank's memory that may be planned
 
 
 def _same(record: Any) -> Any:
@@ -68,9 +65,9 @@ def evaluated(case: Mapping[str, Any], changes: Changes = AS_HELD) -> Evaluated:
     if not system.chip.supports(asked.training.number_format):
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
-    row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
+    row = _chosen_row(system, stack, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     chosen = _filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
-    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen)
+    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen, stack.usable_memory)
 
 
 def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
@@ -83,18 +80,24 @@ def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
     return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package
 
 
-def _chosen_row(system: System, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]) -> int:
-    """Least recomputation that fits (with a margin), then the fastest."""
+def _chosen_row(
+    system: System, stack: Stack, layouts: Layout, seconds: Any, used: Any, violations: Mapping[str, Any]
+) -> int:
+    """Least recomputation that fits, then the fastest.
+
+    A run that was published did fit, whatever the model says, so the predicted memory may pass the chip's by the
+    stack's margin.
+    """
     broken = np.zeros(seconds.shape, bool)
     for rule, excess in violations.items():
         if rule != "hbm_bytes":
             broken |= np.broadcast_to(np.asarray(excess), seconds.shape) > 0
     usable = ~broken if not broken.all() else np.ones_like(broken)
-    fits = usable & (used <= FITS_WITHIN * system.chip.hbm_bytes)
+    fits = usable & (used <= stack.fits_within * system.chip.hbm_bytes)
     if not fits.any():
         return int(np.flatnonzero(usable)[np.argmin(used[usable])])
     masks = np.broadcast_to(layouts.recompute, seconds.shape)
-    amount = np.where(masks == 0, 0, np.where(masks & 1, 2, 1))
+    amount = np.where(masks & 1, masks.max() + 1, np.bitwise_count(masks))  # "full" is the first bit
     least = amount[fits].min()
     candidates = np.flatnonzero(fits & (amount == least))
     return int(candidates[np.argmin(seconds[candidates])])

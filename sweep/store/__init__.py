@@ -9,11 +9,12 @@ data_set    its rows as a whole, and their digest
 """
 
 from sweep.store.data_set import digest, fingerprint, load, read_row, row_numbers
-from sweep.store.folder import RunFolder, find_run, is_finished, kept_catalogue, parts_of
+from sweep.store.folder import FACTS, RunFolder, find_run, is_finished, kept_catalogue, parts_of
 from sweep.store.parts import DamagedPartError, part_name, read_part, rows_in, table, write_part
 from sweep.store.places import Place, place
 
 __all__ = [
+    "FACTS",
     "DamagedPartError",
     "Place",
     "RunFolder",
