@@ -21,7 +21,7 @@ from model.layout import OVERLAPS, RECOMPUTE_MODULES, Layout, has
 from model.modules import Module, Rank, Shard, attention, feed_forward, mixture, norms_and_residuals
 from model.stack import Stack
 from model.system import System
-from model.work import NOTHING, Traffic
+from model.work import Traffic
 from model.workload import Training
 
 LAYER_KEYS = (
