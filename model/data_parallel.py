@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.collective import collective, place
-from model.fully_sharded import CORES_TAKEN, ShardTraffic, expected_slowest, shard_traffic, shards, waiting_seconds
+from model.fully_sharded import CORES_TAKEN, ShardTraffic, shard_traffic, shards, waiting_seconds
 from model.layout import OFFLOADS, OVERLAPS, SCHEDULES, Layout, has
 from model.stack import Stack
 from model.stages import mean_stage_weights
@@ -37,6 +37,7 @@ DATA_KEYS = (
 )
 _INTERLEAVED = SCHEDULES.index("interleaved")  # spreads the last backward over all stages
 _NEVER_HIDDEN = 0.05  # of overlapped gradient traffic, besides the last bucket
+_ZERO_2_NEVER_HIDDEN = 0.03
 _OPTIMIZER_BYTES = 40.0  # per local element: fp32 master and moments read and written, gradient read, weight written
 _NORM_BYTES = 6.0  # per gradient that a rank holds: norm and clipping
 
@@ -96,9 +97,9 @@ def data_cost(system: System, stack: Stack, training: Training, layout: Layout) 
         scatter = scatter + collective(system, "reduce_scatter", gradients, group)
         gather = gather + collective(system, "all_gather", elements * stack.parameter_wire_bytes, group)
         reduce_ = reduce_ + collective(system, "all_reduce", gradients, group)
-        holders = np.where(fully, shards(stack, count), count)
-        updated = updated + elements / np.where(sharded, holders, 1.0)
-        local = local + elements / np.where(scattered, holders, 1.0)
+        held = np.where(fully, shards(stack, count), count)
+        updated = updated + elements / np.where(sharded, held, 1.0)
+        local = local + elements / np.where(scattered, held, 1.0)
     if training.frozen_weights:
         still = np.zeros(np.shape(updated))
         fsdp = np.where(np.asarray(layout.zero_stage) >= 3, 1.0, 0.0)
@@ -146,21 +147,18 @@ def exposed_seconds(
         room = share * np.minimum(m, behind) * stage_s
         last_bucket = once / np.maximum(2.0 * layers_per_stage, 1.0) + _NEVER_HIDDEN * once
         once = np.maximum(once - room, last_bucket)
-    late: Any = 0.0
-    if stack.straggler_spread:
-        late = expected_slowest(layout.ranks) - expected_slowest(np.minimum(layout.ranks, system.tiers[0].ranks))
-        late = stack.straggler_spread * late * m * stage_s
     once = once + waited
     if not np.any(zero >= 2):
-        return once + late
+        return once
     share = stack.fsdp_overlap if off is None else np.where(off, 0.0, stack.fsdp_overlap)
     each = m * cost.reduce_scatter_s + cost.all_gather_s
     hidden = share * m * stage_s
     slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
-    each = np.maximum(each - hidden, stack.fsdp_exposed * each) + slowed
+    each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
     if np.any(zero >= 3):
-        each = np.where(zero >= 3, m * waiting_seconds(system, stack, cost.shard_traffic, share, *layers_s), each)
-    return np.where(zero >= 2, each, once) + late
+        traffic = cost.shard_traffic
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
+    return np.where(zero >= 2, each, once)
 
 
 def bytes_sent(layout: Layout, cost: DataCost) -> Any:

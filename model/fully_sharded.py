@@ -114,7 +114,7 @@ def waiting_seconds(
     share : of compute that hides traffic; forward_s, backward_s : of all layers
     """
     taken = CORES_TAKEN * system.chip.calibration.communication_slowdown
-    waits = np.maximum(traffic.open_s, stack.fsdp_exposed * (2.0 * traffic.gather_s + traffic.scatter_s))
+    waits = traffic.open_s
     for compute, sent, near in (
         (forward_s, traffic.gather_s, traffic.near_gather_s),
         (backward_s, traffic.gather_s + traffic.scatter_s, traffic.near_gather_s + traffic.near_scatter_s),
@@ -123,9 +123,3 @@ def waiting_seconds(
         slowed = taken * np.minimum(sent, room) + stack.fsdp_contention * np.minimum(near, room)
         waits = waits + slowed + np.maximum(sent - share * (compute + slowed), 0.0)
     return waits
-
-
-def expected_slowest(ranks: Any) -> Any:
-    """Expected maximum of as many standard normal numbers, to first order; 0 for one."""
-    root = np.sqrt(2.0 * np.log(np.maximum(ranks, 2.0)))
-    return np.where(np.asarray(ranks) > 1, root - (np.log(root * root / 2.0) + np.log(4.0 * np.pi)) / (2.0 * root), 0.0)

@@ -158,12 +158,13 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
 
 
 def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[Any, Any, Any, Any]:
-    """Seconds, joules and bytes of recomputation, by a share of the layers, and the bytes saved for the backward.
+    """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
 
-    What no gradient needs may not be computed again: the last projection of a dense feed-forward, whose output is only
-    added to the residual. Compilers see that (jax.checkpoint, dead code elimination), and PyTorch from 2.1 on stops at
-    the last tensor that is saved (torch.utils.checkpoint.set_checkpoint_early_stop). Of routed experts it is needed,
-    for the gradient of the weights that they are combined with.
+    A share of the layers recomputes. What no gradient needs is not computed again by a compiler that sees the whole
+    backward (jax.checkpoint, dead code elimination), or where recomputation stops at the last tensor that the backward
+    needs (torch.utils.checkpoint.set_checkpoint_early_stop, PyTorch 2.1): the last projection of a dense feed-forward,
+    whose output is only added to the residual. Of routed experts it is needed, for the gradient of the weights that
+    they are combined with.
     """
     share = stack.recompute_share
     whole = _bit(layout, "full")

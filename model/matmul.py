@@ -75,7 +75,8 @@ def linear(
     """Forward, input-gradient and weight-gradient work of `rows` x K -> `rows` x N.
 
     The weight gradient is accumulated into fp32: 8 bytes of traffic an element where the matmul does it
-    (`accumulated`), else 2 and 10 more of a kernel that adds them. Source: Megatron-LM's gradient accumulation fusion (megatron/core/tensor_parallel/layers.py).
+    (`accumulated`), else 2 and 10 more of a kernel that adds them. Source: Megatron-LM's gradient
+    accumulation fusion (megatron/core/tensor_parallel/layers.py).
     """
     forward, inputs = matmul(chip, number_format, rows, n, k, batch), matmul(chip, number_format, rows, k, n, batch)
     weights = matmul(chip, number_format, n, k, rows, batch, output_bytes=8.0 if accumulated else 2.0)

@@ -24,11 +24,11 @@ class Stack:
     native_attention: bool = True  # attention kernels written for the chip's own generation
     head_size_matters: bool = True  # larger heads run fused attention faster; False: FlashAttention of 2022, Triton's
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
-    attention_backward_speed: float = 1.0  # of its backward, beside attention_speed
     fused_norm: bool = True  # one kernel; False: a chain of element-wise ones in fp32
     fused_activation: bool = True  # of gated feed-forwards; False: activation and product are kernels of their own
     fused_rotary: bool = True  # False: halves turned, multiplied and added one by one
     fused_accumulation: bool = True  # weight gradients are added to fp32 by the matmul; False: by a kernel after it
+    attention_backward_speed: float = 1.0  # of its backward, beside attention_speed
     window_speed: float = 1.0  # of sliding-window attention, over kernels that skip all keys outside the window
     compute_slowdown: float = 1.06  # gaps between kernels and stragglers inside a node
     loss_bytes_per_logit: float = 18.0  # memory traffic of the loss: 18 fused, 40 to 56 unfused
@@ -70,16 +70,14 @@ class Stack:
     fsdp_rate: float = 1.0  # of collectives between nodes under ZeRO-3, over large ones that run alone
     fsdp_node_s: float = 0.0  # latency that each node of a ring adds to a gather or scatter of a layer
     shard_ranks: int = 0  # ZeRO-3 shards over so many ranks, whose groups all-reduce gradients; 0: over all
-    straggler_spread: float = 0.0  # standard deviation of a rank's speed; a step waits for the slowest
-    fsdp_exposed: float = 0.03  # share of it that never hides
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
-    recompute_share: float = 1.0  # share of the layers that recompute
     wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
+    recompute_share: float = 1.0  # share of the layers that recompute
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline
