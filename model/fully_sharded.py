@@ -123,9 +123,3 @@ def waiting_seconds(
         slowed = taken * np.minimum(sent, room) + stack.fsdp_contention * np.minimum(near, room)
         waits = waits + slowed + np.maximum(sent - share * (compute + slowed), 0.0)
     return waits
-
-
-def expected_slowest(ranks: Any) -> Any:
-    """Expected maximum of as many standard normal numbers, to first order; 0 for one."""
-    root = np.sqrt(2.0 * np.log(np.maximum(ranks, 2.0)))
-    return np.where(np.asarray(ranks) > 1, root - (np.log(root * root / 2.0) + np.log(4.0 * np.pi)) / (2.0 * root), 0.0)

@@ -50,11 +50,6 @@ def _graphs(case: Mapping[str, Any]) -> str:
     return "none" if settings(case) else ""
 
 
-NODE_SHARDS = 8  # ranks of a hybrid shard: a node of GPUs (sharding_group_size of fms-fsdp)
-# YaFSDP gathers into buffers that are allocated once: traffic never waits for memory to be freed, as PyTorch's does.
-YAFSDP_OVERLAP = 1.0
-
-
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
     return replace(stack, host_moe_layer_s=mixture_s, moe_sync_s=sync_s)
 
@@ -120,17 +115,19 @@ RULES: tuple[FlagRule, ...] = (
         lambda s, r: replace(s, gradient_overlap=max(s.gradient_overlap, r.gradient_overlap)),
     ),
     FlagRule(
+        "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
+        lambda case: str(case.get("fsdp")).lower() in ("hsdp", "hybrid_shard") or "hsdp" in _flags(case).split(),
+        lambda s, r: replace(s, shard_ranks=int(r.hybrid_shard_ranks)),
+    ),
+    FlagRule(
+        "YaFSDP",  # gathers into buffers that are allocated once: traffic never waits for memory to be freed
+        lambda case: "yafsdp" in _flags(case).split(),
+        lambda s, r: replace(s, fsdp_overlap=max(s.fsdp_overlap, r.static_buffers_overlap)),
+    ),
+    FlagRule(
         "gather overlap",
         lambda case: any(word in _flags(case) for word in _GATHER_FLAGS),
         lambda s, r: replace(s, gather_overlap=True),
-    ),
-    FlagRule(
-        "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
-        lambda case: str(case.get("fsdp")).lower() in ("hsdp", "hybrid_shard") or "hsdp" in _flags(case).split(),
-        lambda s, _: replace(s, shard_ranks=NODE_SHARDS),
-    ),
-    FlagRule(
-        "YaFSDP", lambda case: "yafsdp" in _flags(case).split(), lambda s, _: replace(s, fsdp_overlap=YAFSDP_OVERLAP)
     ),
     FlagRule(
         "CUDA graphs of a submission",

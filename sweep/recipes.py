@@ -34,6 +34,8 @@ class Recipes:
     tensor_overlap: float  # share of the exposed tensor-parallel traffic that hides behind pipelined matmuls
     gradient_overlap: float  # share of a backward and forward that hides data-parallel traffic
     fused_loss_bytes_per_logit: float
+    hybrid_shard_ranks: float  # ranks that hold one copy of the weights in hybrid sharding
+    static_buffers_overlap: float  # share of compute that hides ZeRO-3 traffic into buffers that are allocated once
 
 
 @cache
