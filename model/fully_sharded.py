@@ -121,5 +121,5 @@ def waiting_seconds(
     ):
         room = share * compute
         slowed = taken * np.minimum(sent, room) + stack.fsdp_contention * np.minimum(near, room)
-        waits = waits + slowed + np.maximum(sent - share * (compute + slowed), 0.0)
+        waits = waits + slowed + np.maximum(sent - share * (compute + slowed), stack.fsdp_exposed * sent)
     return waits

@@ -66,6 +66,7 @@ class Stack:
     gradient_wire_bytes: float = 4.0  # bytes per gradient element on the wire
     parameter_wire_bytes: float = 2.0
     fsdp_overlap: float = 0.9  # share of compute behind which ZeRO-2/3 traffic hides
+    fsdp_exposed: float = 0.0  # share of ZeRO-3 traffic that never hides, besides that of the first and last layer
     fsdp_contention: float = 0.0  # compute time lost beside hidden ZeRO-3 traffic, of its time inside the domain
     fsdp_rate: float = 1.0  # of collectives between nodes under ZeRO-3, over large ones that run alone
     fsdp_node_s: float = 0.0  # latency that each node of a ring adds to a gather or scatter of a layer
