@@ -157,23 +157,30 @@ def _expert_traffic(stack: Stack, layout: Layout, slowdown: float, forward: Traf
     )
 
 
-def _redone(modules: Sequence[Module], layout: Layout, everything: bool) -> tuple[Any, Any, Any, Any]:
+def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[Any, Any, Any, Any]:
     """Seconds, joules and bytes of recomputation, and the bytes saved for the backward.
 
     Full recomputation repeats everything, or stops before the last matmul of the feed-forward: no gradient needs the
-    layer's output (early stop of torch.utils.checkpoint since 2.1; dead code to a compiler).
+    layer's output (early stop of torch.utils.checkpoint since 2.1; dead code to a compiler). A policy by operator
+    does a share of the matmuls again where it does the activation again.
     """
     full = _bit(layout, "full")
+    partly = _bit(layout, "activation") * stack.redone_matmuls
     seconds: Any = 0.0
     joules: Any = 0.0
     moved: Any = 0.0
     saved: Any = 0.0
     for module in modules:
         again = _bit(layout, *module.recompute) * (1.0 - full) if module.recompute else np.asarray(0.0)
-        whole = module.forward if everything else module.forward + module.last.times(-1.0)
-        seconds = seconds + again * module.redo.seconds + full * whole.seconds
-        joules = joules + again * module.redo.matrix_joules + full * whole.matrix_joules
-        moved = moved + again * module.redo.hbm_bytes + full * whole.hbm_bytes
+        whole = module.forward if stack.recomputes_all else module.forward + module.last.times(-1.0)
+        redo = module.redo.times(again) + whole.times(full)
+        if stack.redone_matmuls and module.has_weights:
+            part = np.maximum(partly * (1.0 - full) - again, 0.0)
+            again = again + part
+            redo = redo + module.forward.times(part)
+        seconds = seconds + redo.seconds
+        joules = joules + redo.matrix_joules
+        moved = moved + redo.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 
@@ -203,7 +210,7 @@ def layer_cost(system: System, stack: Stack, training: Training, layout: Layout,
 
     forward = reduce(lambda a, b: a + b, (m.forward for m in modules))
     backward = reduce(lambda a, b: a + b, (m.backward for m in modules))
-    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack.recomputes_all)
+    redo_s, redo_joules, redo_bytes, saved = _redone(modules, layout, stack)
     full = _bit(layout, "full")
     slow = stack.compute_slowdown
     compute_forward = forward.seconds * slow + tensor.slowdown_forward_s

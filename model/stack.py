@@ -67,6 +67,9 @@ class Stack:
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     recomputes_all: bool = True  # "full" repeats the whole forward; False: up to the last value that a gradient needs
+    redone_matmuls: float = (
+        0.0  # share of the linear layers done again with the activation: policies that save the rest
+    )
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
