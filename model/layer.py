@@ -164,25 +164,28 @@ def _redone(modules: Sequence[Module], layout: Layout, stack: Stack) -> tuple[An
     backward (jax.checkpoint, dead code elimination), or where recomputation stops at the last tensor that the backward
     needs (torch.utils.checkpoint.set_checkpoint_early_stop, PyTorch 2.1): the last projection of a dense feed-forward,
     whose output is only added to the residual. Of routed experts it is needed, for the gradient of the weights that
-    they are combined with.
+    they are combined with. A policy by operator does a share of the matmuls again where it does the activation again.
     """
     share = stack.recompute_share
     whole = _bit(layout, "full")
     full = whole * share
+    partly = _bit(layout, "activation") * (1.0 - whole) * share * stack.redone_matmuls
     seconds: Any = 0.0
     joules: Any = 0.0
     moved: Any = 0.0
     saved: Any = 0.0
     for module in modules:
         again = _bit(layout, *module.recompute) * (1.0 - whole) * share if module.recompute else np.asarray(0.0)
-        seconds = seconds + again * module.redo.seconds + full * module.forward.seconds
-        joules = joules + again * module.redo.matrix_joules + full * module.forward.matrix_joules
-        moved = moved + again * module.redo.hbm_bytes + full * module.forward.hbm_bytes
+        redo = module.redo.times(again) + module.forward.times(full)
         if stack.recompute_pruned:
-            dropped = again + full
-            seconds = seconds - dropped * module.unread.seconds
-            joules = joules - dropped * module.unread.matrix_joules
-            moved = moved - dropped * module.unread.hbm_bytes
+            redo = redo + module.unread.times(-(again + full))
+        if stack.redone_matmuls and module.has_weights:
+            part = np.maximum(partly - again, 0.0)
+            again = again + part
+            redo = redo + module.forward.times(part)
+        seconds = seconds + redo.seconds
+        joules = joules + redo.matrix_joules
+        moved = moved + redo.hbm_bytes
         saved = saved + module.kept_bytes + (1.0 - again) * module.saved_bytes
     return seconds, joules, moved, saved
 

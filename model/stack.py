@@ -76,6 +76,7 @@ class Stack:
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
+    redone_matmuls: float = 0.0  # of linear layers, done again with the activation: policies that save the rest
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
     recompute_share: float = 1.0  # share of the layers that recompute

@@ -26,7 +26,7 @@ from model.prices import Prices
 from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
-from sweep.errors import InputError, Problem, nearest, problem
+from sweep.errors import InputError, Problem, nearest, problem, spelling
 
 Kind = Literal[
     "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
@@ -428,13 +428,7 @@ def architecture(name: str, extra: Path | None = None) -> Architecture:
 
 
 def lineage(found: Entry, extra: Path | None = None) -> tuple[Entry, ...]:
-    """A stack with those that it is like, itself first: what one leaves out, the next one says.
-
-    Raises
-    ------
-    InputError
-        Where a name is unknown, or a stack is like itself by way of others.
-    """
+    """A stack with those that it is like, itself first. Raises InputError for unknown names and for a circle."""
     line = [found]
     while "like" in line[-1].facts:
         base = referred(line[-1], "like", found.kind, extra)
@@ -477,11 +471,6 @@ def is_scenario(system_name: str, extra: Path | None = None) -> bool:
     """Whether a system, or its chip, exists in rumour or on a roadmap only."""
     found = entry("systems", system_name, extra)
     return bool(found.facts.get("scenario") or referred(found, "chip", "chips", extra).facts.get("scenario"))
-
-
-def spelling(name: str) -> str:
-    """A name as names are compared: without case, spaces and signs, so that "Megatron-LM" is "megatron_lm"."""
-    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _of_framework(

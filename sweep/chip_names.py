@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from sweep.catalogue import spelling
-from sweep.errors import nearest
+from sweep.errors import nearest, spelling
 
 # Published chip names -> the machine of the catalogue that a run on them is costed on, and which of its chips.
 CHIP_SYSTEMS: Mapping[str, tuple[str, str | None]] = {

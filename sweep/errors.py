@@ -90,6 +90,11 @@ def unique(problems: Iterable[Problem]) -> list[Problem]:
     return list({(one.file, one.key, one.sentence()): one for one in problems}.values())
 
 
+def spelling(name: str) -> str:
+    """A name as names are compared: without case, spaces and signs, so that "Megatron-LM" is "megatron_lm"."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A remedy for an unknown name: the nearest known ones, or all of them where few."""
     names = sorted(known)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweep import catalogue
 from sweep.chip_names import CHIP_SYSTEMS
+from sweep.errors import spelling
 from sweep.published import is_fully_sharded
 
 
@@ -50,21 +51,21 @@ def choose_stack(case: Mapping[str, Any]) -> StackChoice:
 def _known() -> Mapping[str, str]:
     """Frameworks of all stacks, by how names are compared."""
     every = (one for name in catalogue.names("stacks") for one in catalogue.entry("stacks", name).facts["frameworks"])
-    return {catalogue.spelling(one): one for one in every}
+    return {spelling(one): one for one in every}
 
 
 def _framework(stated: str, case: Mapping[str, Any]) -> tuple[str | None, str]:
     """The framework of a case among those known, and how it was found; None where nothing names one."""
     flags = [str(flag) for flag in case.get("flags") or []]
     if any("maxtext" in flag.lower() for flag in flags):
-        return "maxtext", "" if catalogue.spelling(stated) == "maxtext" else "the flags name maxtext"
-    known = _known().get(catalogue.spelling(stated))
+        return "maxtext", "" if spelling(stated) == "maxtext" else "the flags name maxtext"
+    known = _known().get(spelling(stated))
     if known:
         return known, ""
     said = _named_in(stated)
     if said:
         return said, f"framework {stated!r} is read as {said}"
-    if catalogue.spelling(stated) not in _NO_FRAMEWORK:
+    if spelling(stated) not in _NO_FRAMEWORK:
         return None, ""
     software, source = case.get("software") or {}, case.get("source") or {}
     titles = [source.get(key) for key in ("title", "repo")] if isinstance(source, Mapping) else [source]
@@ -110,7 +111,7 @@ def _kind(stated: str, case: Mapping[str, Any]) -> tuple[str, str]:
     vendor = _VENDOR_KINDS.get(_vendor(case))
     if vendor:
         return vendor, f"{said}: {vendor}, by the chip"
-    name = catalogue.spelling(stated)
+    name = spelling(stated)
     if any(word in name for word in ("jax", "xla", "flax")):
         return "jax-toolbox", f"{said}: jax on GPUs, by its name"
     split = any(int(case.get(key) or 1) > 1 for key in ("tp", "pp", "cp", "ep"))

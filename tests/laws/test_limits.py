@@ -136,3 +136,37 @@ def test_routed_rows_travel_to_the_ranks_that_hold_their_experts(case: Case) -> 
     seconds = training_step(case.system, open_, case.training, layout.take(rows)).time.expert
     silent = rows[np.broadcast_to(seconds, rows.shape) <= 0]
     assert silent.size == 0, f"{silent.size} of {rows.size} of {case!r}, as in {case.row(silent[0])}"
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_fusing_and_hiding_never_slow_a_step(case: Case) -> None:
+    """Kernels apart, gathers that are waited for, and matmuls done again cost time or nothing."""
+    case = _with_activations_on_chip(case)  # what is redone needs no way to the host
+    good = replace(
+        case.stack, fused_norm=True, fused_activation=True, fused_rotary=True, fused_accumulation=True,
+        gather_overlap=True, recompute_pruned=True, redone_matmuls=0.0,
+    )  # fmt: skip
+    best = training_step(case.system, good, case.training, case.layout)
+    worse = {
+        **{f"fused_{what}": False for what in ("norm", "activation", "rotary", "accumulation")},
+        "gather_overlap": False, "recompute_pruned": False, "redone_matmuls": 0.4,
+    }  # fmt: skip
+    for field, value in worse.items():
+        cost = training_step(case.system, replace(good, **{field: value}), case.training, case.layout)
+        at_most(case, best.step_time, cost.step_time, f"step with and without {field}")
+        at_most(case, cost.memory.total, best.memory.total, f"memory with and without {field}")
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_stopping_early_saves_less_than_recomputing_saves(case: Case) -> None:
+    """Recomputation that stops before the last matmul takes no longer than the whole, and longer than none."""
+    case = _with_activations_on_chip(case)
+    full = case.layout.with_(recompute=0 * case.layout.recompute + recompute_code(["full"]))
+    none = case.layout.with_(recompute=0 * case.layout.recompute)
+    early = replace(case.stack, recompute_pruned=True)
+    stopped = training_step(case.system, early, case.training, full).step_time
+    whole = training_step(case.system, replace(case.stack, recompute_pruned=False), case.training, full).step_time
+    at_most(case, stopped, whole, "step that stops early and one that does not")
+    at_most(case, training_step(case.system, early, case.training, none).step_time, stopped, "without and with it")
