@@ -98,7 +98,8 @@ def _gather_and_scatter(system: System, stack: Stack, elements: Any, ranks: Any,
     ring = stack.fsdp_node_s * (holders / group.inside[0] - 1.0) * (np.asarray(elements) > 0)
     if stack.shard_ranks:
         across = place(system, ranks / holders, stride * holders)
-        scatter = scatter + collective(system, "all_reduce", gradients / holders, across).seconds
+        reduced = collective(system, "all_reduce", gradients / holders, across).seconds
+        scatter = np.maximum(scatter, reduced - gather)  # on wires of its own, beside both
     return gather + ring, scatter + ring
 
 

@@ -215,11 +215,8 @@ def _times(
         weight_share=whole.of(dense.weight_joules, mixture.weight_joules) / executed,
         other_stages_s=np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * 2.0 * v * idle_boundary,
     )
-    # gathers hide behind kernels, and behind what activations on their way to the host are waited for
-    passes = (
-        whole.of(dense.forward_s, mixture.forward_s) / p + forward_share * slowest.offload,
-        whole.of(dense.backward_s, mixture.backward_s) / p + (1.0 - forward_share) * slowest.offload,
-    )
+    # gathers hide behind all that a stage does and waits for on its own
+    passes = (forward_share * slowest.total, (1.0 - forward_share) * slowest.total)
     exposed = exposed_seconds(system, stack, layout, data, model.layers / p, slowest.total, passes)
     return TimeParts(
         compute=m * slowest.compute,
