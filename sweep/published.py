@@ -207,8 +207,9 @@ def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
         return [recompute_code(m for m in named if m in RECOMPUTE_MODULES)], False
     if mode == "selective":
         return [recompute_code(stack.selective_recompute)], False
-    steps = ((), stack.selective_recompute, stack.wider_recompute, ("full",))
-    steps = tuple(step for step in steps if step or not stack.recomputes)
+    steps: tuple[tuple[str, ...], ...] = ((), stack.selective_recompute, stack.wider_recompute, ("full",))
+    if stack.recomputes:
+        steps = tuple(filter(None, steps))
     return list(dict.fromkeys(map(recompute_code, steps))), True
 
 

@@ -64,7 +64,7 @@ def _modules(kept: Iterable[str]) -> tuple[str, ...]:
     if not held & (_DOTS | {"context"}):
         return ("full",)
     needs = {
-        "query_key_value": _PROJECTIONS <= held,
+        "query_key_value": held >= _PROJECTIONS,
         "core_attention": "context" in held,
         "attention_output": "out_proj" in held,
         "feed_forward": "mlpwi" in held,

@@ -20,6 +20,7 @@ from sweep.published import InexpressibleError, aligned, networked, question
 from sweep.recipes import Recipes
 from sweep.stack_choice import choose_stack
 
+
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """A case evaluated at every layout that it may be, and the one that is taken."""
