@@ -204,7 +204,8 @@ def _recompute(case: Mapping[str, Any], stack: Stack) -> tuple[list[int], bool]:
     if mode == "selective":
         return [recompute_code(stack.selective_recompute)], False
     steps: tuple[tuple[str, ...], ...] = ((), stack.selective_recompute, stack.wider_recompute, ("full",))
-    steps = tuple(step for step in steps if step or not stack.recomputes)
+    if stack.recomputes:
+        steps = tuple(filter(None, steps))
     return list(dict.fromkeys(map(recompute_code, steps))), True
 
 
