@@ -358,7 +358,8 @@ def _architecture() -> Any:
 def _stack() -> Any:
     return table("stack", {
         **TITLE, "why": need(str), "frameworks": need(list[str]), "from_year": need(int), "to_year": may(int),
-        "note": may(str), **record(Stack, "data", without=("name", "year"), all_optional=True),
+        "note": may(str), "like": may(str),
+        **record(Stack, "data", without=("name", "year"), all_optional=True),
     })  # fmt: skip
 
 

@@ -42,13 +42,13 @@ from model.system import Tier
 from sweep import catalogue, columns, serving_schema, study_schema
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.cli import COMMANDS
 from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
 from sweep.power_cases import STATES
 from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
-from sweep.published import CHIP_SYSTEMS
 from sweep.recipes import recipes
 from sweep.study import load, parse
 from sweep.uncertainty.distributions import RELATIVE_SD
