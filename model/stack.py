@@ -42,7 +42,7 @@ class Stack:
     host_layer_s: float = 0.0  # eager launch floor of a dense layer, forward and backward
     host_moe_layer_s: float = 0.0  # the same for a mixture layer
     moe_sync_s: float = 0.0  # device-to-host copy of a dropless dispatcher, per mixture layer and microbatch
-    straggling: float = 0.0  # time of kernels added per doubling of the nodes of eight ranks that wait for each other
+    straggling: float = 0.0  # time added per doubling of the nodes of eight ranks that wait for each other
     step_fixed_s: float = 5e-3  # data loading, logging, optimizer launch
     # tensor parallel
     tensor_overlap: float = 0.0  # forward and exposed backward collectives hidden behind pipelined matmuls

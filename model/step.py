@@ -161,15 +161,16 @@ def _offloaded(
     return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
 
 
-def _straggling_seconds(stack: Stack, layout: Layout, slowest: _Slowest) -> Any:
-    """Seconds of a microbatch that the slowest stage waits for the slowest of its fellow nodes.
+def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
+    """The slowest stage, and the whole, with what each stage waits for the slowest of its fellow nodes.
 
     All wait for the slowest of the nodes in each step, and the expected maximum of a normal spread grows about linearly
     in the logarithm of their number: `stack.straggling` for each doubling. What a node of eight loses inside is part of
     `compute_slowdown`. Seen in weak-scaling series of up to 2,304 H100 (NVIDIA DGX Cloud recipes, NeMo 24.11 to 25.04):
     the step grows by 0.6 % a doubling where traffic that does not hide grows by 0.02 %.
     """
-    return stack.straggling * np.log2(np.maximum(layout.ranks / _NODE, 1.0)) * slowest.compute
+    share = stack.straggling * np.log2(np.maximum(layout.ranks / _NODE, 1.0))
+    return replace(slowest, compute=slowest.compute + share * slowest.total, whole_s=slowest.whole_s * (1.0 + share))
 
 
 def _mean_rank(model: Architecture, layout: Layout, local: LocalCosts, time: TimeParts) -> tuple[Any, Any]:
@@ -204,8 +205,7 @@ def _times(
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
     slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
-    waits = _straggling_seconds(stack, layout, slowest)
-    slowest = replace(slowest, compute=slowest.compute + waits, whole_s=slowest.whole_s + p * waits)
+    slowest = _straggling(stack, layout, slowest)
     pipeline = PipelineTimes(
         stages=p,
         chunks=v,
