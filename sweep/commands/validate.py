@@ -67,28 +67,6 @@ def _page_file(files: tuple[Path, ...], html: bool | Path) -> tuple[tuple[Path, 
     return files, PAGE if html else None
 
 
-def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The object that `--json` prints."""
-    from dataclasses import asdict
-
-    from sweep.memory_cases import checked
-    from sweep.prediction import summarise
-    from sweep.ranking import rankings, summed
-
-    found, mixed = rankings(predictions), summed(rankings(predictions, same_release=False))
-    total = summed(found)
-    return {
-        "cases": [asdict(one) for one in predictions],
-        "groups": [asdict(one) for one in summarise(predictions)],
-        "ranking": {
-            "same_release": asdict(total) if total else None,
-            "any_release": asdict(mixed) if mixed else None,
-            "groups": [asdict(one) for one in found],
-        },
-        "memory": asdict(checked(predictions)),
-    }
-
-
 def _write_page(file: Path, predictions: Sequence[Prediction], files: Sequence[Path]) -> None:
     from sweep.errors import InputError, Problem
     from sweep.validation_page import validation_page
