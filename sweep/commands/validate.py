@@ -52,7 +52,9 @@ def validate(
     if page is not None:
         _write_page(page, predictions, files)
     if json:
-        sys.stdout.write(json_text.dumps(_as_json(predictions), allow_nan=False) + "\n")
+        from sweep.validation_answer import as_json
+
+        sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
         return
     _show(predictions, all_cases)
 
