@@ -40,6 +40,10 @@ COMMANDS = {
         "Names in the catalogue: chips, systems, models, stacks, engines.",
     ),
     "show": ("sweep.commands.catalogue:show", "One entry of the catalogue, with the source of every number."),
+    "export": (
+        "sweep.commands.export:export",
+        "The launch script of a layout: Megatron, MindSpeed, torchtitan, vLLM, SGLang, TensorRT-LLM.",
+    ),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 
