@@ -44,6 +44,7 @@ COMMANDS = {
         "sweep.commands.export:export",
         "The launch script of a layout: Megatron, MindSpeed, torchtitan, vLLM, SGLang, TensorRT-LLM.",
     ),
+    "trace": ("sweep.commands.trace:trace", "A step as a timeline for Perfetto: a lane for every resource and stage."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 
