@@ -15,7 +15,8 @@ import numpy as np
 from model.layout import Array
 from sweep.trace.orders import Pass, Pipeline
 
-_ROUNDS = 60
+_ROUNDS = 48
+_SAME = 1e-11  # relative: two times that are the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +64,23 @@ def timeline(pipeline: Pipeline, passes: list[list[Pass]], seconds: list[list[fl
     network = _network(pipeline, passes, seconds)
     whole = pipeline.schedule not in ("zb-h2", "zb-v")  # these run into the next step: each stage in its own frame
 
-    def took(delay: float) -> tuple[float, list[Array], list[Array]]:
-        starts, ends = _run(network, pipeline.stages, passes, delay)
+    def took(delay: float) -> tuple[float, int, list[Array], list[Array]]:
+        """Seconds of the longest stage, how many delays they hold, and all starts and ends."""
+        starts, ends, hops = _run(network, pipeline.stages, passes, delay)
         spans = [float(e[-1] - (0.0 if whole else s[0])) for s, e in zip(starts, ends, strict=True)]
-        return max(spans), starts, ends
+        at = int(np.argmax(spans))
+        return spans[at], hops[at][1] - (0 if whole else hops[at][0]), starts, ends
 
-    length, starts, ends = took(0.0)
-    if abs(length - target_s) <= 1e-9 * target_s or pipeline.stages == 1:
-        return Timeline(passes, starts, ends, 0.0)
-    low, high = (0.0, target_s) if length < target_s else (-target_s, 0.0)
-    for _ in range(_ROUNDS):
-        middle = (low + high) / 2.0
-        length, starts, ends = took(middle)
-        if abs(length - target_s) <= 1e-12 * target_s:
+    low, high, delay = -np.inf, np.inf, 0.0
+    for _ in range(_ROUNDS):  # Newton's: the length is a straight line until another path becomes the longest
+        length, slope, starts, ends = took(delay)
+        if abs(length - target_s) <= _SAME * target_s:
             break
-        low, high = (middle, high) if length < target_s else (low, middle)
-    return Timeline(passes, starts, ends, middle)
+        low, high = (delay, high) if length < target_s else (low, delay)
+        delay += (target_s - length) / max(slope, 1)
+        if not low < delay < high:
+            delay = (max(low, -target_s) + min(high, target_s)) / 2.0
+    return Timeline(passes, starts, ends, delay)
 
 
 def _network(pipeline: Pipeline, passes: list[list[Pass]], seconds: list[list[float]]) -> _Network:
@@ -108,19 +110,27 @@ def _network(pipeline: Pipeline, passes: list[list[Pass]], seconds: list[list[fl
     return found
 
 
-def _run(network: _Network, stages: int, passes: list[list[Pass]], delay: float) -> tuple[list[Array], list[Array]]:
-    """Starts and ends of all passes with a delay between stages."""
+def _run(
+    network: _Network, stages: int, passes: list[list[Pass]], delay: float
+) -> tuple[list[Array], list[Array], list[tuple[int, int]]]:
+    """Starts and ends of all passes with a delay between stages, and the delays ahead of each stage's start and end."""
     starts = [np.zeros(len(own)) for own in passes]
     ends = [np.zeros(len(own)) for own in passes]
-    free = [0.0] * stages
+    free, behind = [0.0] * stages, [0] * stages  # when a stage is free, and the delays on the longest way there
+    first: list[int | None] = [None] * stages
     ended: list[float] = []
+    ways: list[int] = []
     for stage, place, took, waits in zip(network.stage, network.place, network.seconds, network.waits_for, strict=True):
-        start = free[stage]
+        start, hops = free[stage], behind[stage]
         for other, away in waits:
             ready = ended[other] + delay if away else ended[other]
-            start = max(start, ready)
+            if ready > start:
+                start, hops = ready, ways[other] + away
         end = start + took
-        free[stage] = end
+        free[stage], behind[stage] = end, hops
+        if first[stage] is None:
+            first[stage] = hops
         ended.append(end)
+        ways.append(hops)
         starts[stage][place], ends[stage][place] = start, end
-    return starts, ends
+    return starts, ends, [(one or 0, last) for one, last in zip(first, behind, strict=True)]

@@ -171,7 +171,7 @@ def _cut(step: _Step, timed: Timeline) -> float:
     """When the middle of the step is left out; in GPipe each stage turns at a time of its own."""
     if not step.skipped:
         return float("inf")
-    middle = step.pipeline.microbatches // 2
+    middle = step.pipeline.microbatches // step.pipeline.directions // 2
     entering = next(
         at for at, one in enumerate(timed.passes[0]) if one.kind == "F" and one.chunk == 0 and one.microbatch >= middle
     )
