@@ -29,7 +29,7 @@ class Slice(NamedTuple):
 class Trace:
     """Slices of a step with what has to be known about them."""
 
-    slices: tuple[Slice, ...]
+    slices: tuple[Slice, ...]  # of each lane in order
     groups: Mapping[int, str]  # names of stages
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,7 +46,11 @@ class Trace:
             events.append({"ph": "M", "name": "process_sort_index", "pid": group, "args": {"sort_index": number}})
             used = {one.lane for one in self.slices if one.group == group}
             events += [_named("thread_name", group, LANES.index(lane), lane) for lane in LANES if lane in used]
-        events += [_event(one) for one in self.slices]
+        ended: dict[tuple[int, str], int] = {}
+        for one in self.slices:
+            start = max(round(one.start_s * 1e9), ended.get((one.group, one.lane), 0))  # rounding is no overlap
+            end = ended[one.group, one.lane] = max(start, round(one.end_s * 1e9))
+            events.append(_event(one, start, end))
         whole = {"displayTimeUnit": "ms", "otherData": dict(self.facts), "traceEvents": events}
         return json.dumps(whole, allow_nan=False, separators=(",", ":")) + "\n"
 
@@ -55,8 +59,8 @@ def _named(what: str, group: int, lane: int, name: str) -> dict[str, Any]:
     return {"ph": "M", "name": what, "pid": group, "tid": lane, "args": {"name": name}}
 
 
-def _event(one: Slice) -> dict[str, Any]:
-    start, end = round(one.start_s * 1e9), round(one.end_s * 1e9)
+def _event(one: Slice, start: int, end: int) -> dict[str, Any]:
+    """A slice from a start to an end in nanoseconds."""
     event = {
         "ph": "X", "name": one.name, "cat": one.lane, "pid": one.group, "tid": LANES.index(one.lane),
         "ts": start / 1e3, "dur": (end - start) / 1e3,

@@ -48,5 +48,11 @@ def trace_of_passes(found: ServedExplanation) -> Trace:
                 slices += in_turn(group, start, parts)
     kept: dict[str, Any] = {name: found.row[name] for name in ("model", "system", "phase", "chips")}
     batch = {kind: float(np.asarray(cost.batch).reshape(-1)[0]) for kind, cost in found.costs.items()}
-    facts = {**kept, "engine": found.engine.name, "pass_s": step_s, "batch": batch, "time_s": found.times()}
-    return Trace(tuple(slices), groups, facts)
+    told: dict[str, Any] = {
+        **kept,
+        "engine": found.engine.name,
+        "pass_s": step_s,
+        "batch": batch,
+        "time_s": found.times(),
+    }
+    return Trace(tuple(slices), groups, told)

@@ -83,7 +83,11 @@ def test_the_timeline_ends_with_the_step(name: str) -> None:
 @each_layout
 def test_nothing_overlaps_on_a_lane(name: str) -> None:
     """On each lane of each stage a slice starts when the one before it has ended; in the file to the nanosecond."""
-    _, trace = traced(name)
+    found, trace = traced(name)
+    last: dict[tuple[int, str], float] = {}
+    for one in trace.slices:
+        assert one.start_s >= last.get((one.group, one.lane), 0.0) - 1e-12 * float(found.cost.step_time)
+        last[one.group, one.lane] = one.end_s
     lanes: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for event in json.loads(trace.text())["traceEvents"]:
         if event["ph"] == "X":
