@@ -45,6 +45,7 @@ COMMANDS = {
         "The launch script of a layout: Megatron, MindSpeed, torchtitan, vLLM, SGLang, TensorRT-LLM.",
     ),
     "trace": ("sweep.commands.trace:trace", "A step as a timeline for Perfetto: a lane for every resource and stage."),
+    "import": ("sweep.commands.import_:import_", "A Hugging Face config.json as a model of the catalogue."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 
