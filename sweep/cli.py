@@ -46,6 +46,7 @@ COMMANDS = {
     ),
     "trace": ("sweep.commands.trace:trace", "A step as a timeline for Perfetto: a lane for every resource and stage."),
     "import": ("sweep.commands.import_:import_", "A Hugging Face config.json as a model of the catalogue."),
+    "schema": ("sweep.commands.schema:schema", "JSON Schemas of studies, catalogue entries and cases, for editors."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 
