@@ -11,7 +11,8 @@ from sweep.explanation import Explanation
 from sweep.launch.arguments import Launch
 from sweep.launch.bridge import megatron_bridge
 from sweep.launch.jobs import ServingJob, TrainingJob, serving_job, training_job
-from sweep.launch.megatron import megatron_lm, mindspeed_llm
+from sweep.launch.megatron import megatron_lm
+from sweep.launch.mindspeed import mindspeed_llm
 from sweep.launch.sglang import sglang
 from sweep.launch.tensorrt import tensorrt_llm
 from sweep.launch.titan import torchtitan
