@@ -118,6 +118,10 @@ def launch(found: Explanation | ServedExplanation, origin: str, to: str | None =
     remarks = list(made.remarks)
     if not own:
         remarks.insert(0, f"The row was predicted with {record}, which is not {made.framework}: expect another speed.")
+    if not isinstance(found, Explanation) and set(found.costs) in ({"decode"}, {"prefill"}):
+        (alone,) = found.costs
+        other = "prompts" if alone == "decode" else "decoding"
+        remarks.insert(0, f"Only {alone} was studied: limits of tokens and sequences leave {other} out.")
     broken = found.violations()
     if broken:
         remarks.insert(0, "The layout does NOT run as it is: " + ", ".join(broken) + ".")

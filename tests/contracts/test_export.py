@@ -297,6 +297,27 @@ def test_scripts_are_shell(to: str, tmp_path: Path) -> None:
     subprocess.run(["bash", "-n"], input=script.encode(), check=True)
 
 
+@each_server
+def test_prompts_and_decoding_start_apart(to: str, tmp_path: Path) -> None:
+    """Of two kinds of instances a host starts the one that its ROLE names, and a wrong one is told."""
+    job = serving(draft_tokens=1)
+    decode = job.instances[0]
+    script = SERVERS[to](replace(job, instances=(replace(decode, kind="prefill", batch=48), decode))).script()
+    for name in ("vllm", "python", "trtllm-serve"):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nprintf "%s " "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    (tmp_path / "launch.sh").write_text(script, encoding="utf-8")
+    said = {}
+    for role in ("prefill", "decode", "both"):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ROLE": role}
+        said[role] = subprocess.run(["bash", "launch.sh"], cwd=tmp_path, env=environment, capture_output=True,
+                                    text=True, check=False)  # fmt: skip
+    assert said["both"].returncode == 2 and "prefill or decode" in said["both"].stderr
+    assert " 3 " in said["prefill"].stdout or " 48 " in said["prefill"].stdout
+    assert said["prefill"].stdout != said["decode"].stdout != ""
+
+
 def test_yaml_nests_dots() -> None:
     """Keys with dots become tables."""
     assert yaml({"a.b": 1, "a.c": "x", "d": True}) == 'a:\n  b: 1\n  c: "x"\nd: true\n'
