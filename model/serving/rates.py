@@ -31,6 +31,7 @@ from model.system import System
 
 _NOT = np.asarray(np.nan)
 _ROUNDS = 14  # of the fixed point: the bracket is at rounding error then
+_NEAR = 1e-9  # of what is looked for
 _GAUSS = ((0.5 - np.sqrt(0.15), 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.5 + np.sqrt(0.15), 5.0 / 18.0))
 
 
@@ -237,17 +238,22 @@ def _root(excess: Callable[[Any], Any], most: Any) -> Any:
     reached = above > 0  # else it stays below 0 up to `most`
     below = -np.abs(above) - most
     stayed = np.zeros_like(most)
-    middle = high
+    middle = most
+    found = ~reached
     for at in range(_ROUNDS):
         weight = np.where(reached, below / (below - np.where(reached, above, 1.0)), 1.0)
-        middle = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
+        there = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
+        middle = np.where(found, middle, there)  # what is found stays, whatever stands beside it
         value = excess(middle)
+        found = found | (np.abs(value) <= _NEAR * most)
+        if np.all(found):
+            break
         over = value > 0
         above = np.where(over, value, above * np.where(stayed == -1, 0.5, 1.0))
         below = np.where(over, below * np.where(stayed == 1, 0.5, 1.0), value)
         low, high = np.where(over, low, middle), np.where(over, middle, high)
         stayed = np.where(over, 1, -1)
-    return np.where(reached, middle, most)
+    return middle
 
 
 def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix: _Mix) -> tuple[Any, Any]:

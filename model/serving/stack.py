@@ -19,6 +19,7 @@ class ServingStack:
     # kernels
     matmul_speed: float = 1.0  # of linear layers
     expert_speed: float = 1.0  # of grouped matmuls
+    widened_speed: float = 1.0  # of these, where narrow weights are widened to 16 bits in the kernel
     prefill_attention_speed: float = 1.0  # of attention of prompts
     decode_attention_speed: float = 1.0  # of attention over a cache
     narrow_attention: bool = False  # an 8-bit cache is multiplied in 8 bits
