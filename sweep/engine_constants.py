@@ -108,7 +108,6 @@ def written(text: str, values: Mapping[str, float], sources: Mapping[str, str], 
     for name, value in values.items():
         shown = _text(constants[name], rounded(constants[name], value))
         line = f'{name} = {{ value = {shown}, source = "{sources[name]}", kind = "derived" }}'
-        text, found = re.subn(rf"^{name} = .*$", lambda _, line=line: line, text, flags=re.M)
-        if not found:
-            text = text.rstrip("\n") + "\n" + line + "\n"
+        place = re.search(rf"^{name} = .*$", text, re.M)
+        text = text[: place.start()] + line + text[place.end() :] if place else text.rstrip("\n") + f"\n{line}\n"
     return text

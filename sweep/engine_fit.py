@@ -35,7 +35,7 @@ WAYS: Mapping[str, Callable[[Row], str]] = {
     "chip": lambda row: row.chip,
     "model": lambda row: row.model,
 }
-_HEAD = """# Written by sweep.engine_fit: how far predictions of published serving runs err, in sample and with runs left out.
+_HEAD = """# Written by sweep.engine_fit: errors of predictions of published serving runs, in sample and left out.
 # `engine`, `chip` and `model`: of rows of a framework, a chip or a model family that the fit did not see.
 
 """

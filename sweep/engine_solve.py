@@ -77,9 +77,7 @@ class Problem:
         return np.asarray(self.errors + self.slopes @ found)
 
 
-def problem(
-    rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]], reach: float | None = None
-) -> Problem:
+def problem(rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]], reach: float | None = None) -> Problem:
     """The rows as a problem; with a `reach`, constants stay within about so much of what they are."""
     engines = sorted({row.engine for row in rows})
     places: dict[tuple[str, str], int] = {}

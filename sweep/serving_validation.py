@@ -263,7 +263,9 @@ def _in_bursts(question: ServingQuestion, cost: ServingCost) -> Any:
     full = np.maximum(engine.chunk / requests.input_tokens, 1.0) * np.asarray(question.instance.data_parallel)
     instance = question.instance.with_(batch=full, chunk=engine.chunk)
     rate = prefill_cost(question.system, engine, question.serving, instance).requests_per_second
-    return np.minimum(engine.burst_wait * np.maximum(cost.batch - 1.0, 0.0) / rate, 0.5 * cost.tpot * requests.output_tokens)
+    return np.minimum(
+        engine.burst_wait * np.maximum(cost.batch - 1.0, 0.0) / rate, 0.5 * cost.tpot * requests.output_tokens
+    )
 
 
 _ANSWERS = {
