@@ -38,6 +38,7 @@ class Prediction:
     low: float | None = None  # 10 % of measurements are expected below it
     high: float | None = None  # and 10 % above it
     covered: bool | None = None  # whether the measured value lies from low to high
+    stack_why: str | None = None  # why this stack was taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
     done = replace(
         blank,
         stack=run.stack,
+        stack_why=run.stack_why,
         rules=run.rules,
         chosen=run.chosen,
         predicted=seconds,
