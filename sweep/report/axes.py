@@ -1,0 +1,36 @@
+"""What the axes of charts have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sweep.columns import QUANTITIES
+from sweep.report.view import axis_title
+
+_MANY_TIMES = 30.0  # ends of an axis so far apart are drawn in logarithms
+
+
+def axis(quantity: str, values: Iterable[float | None], title: str | None = None) -> dict[str, Any]:
+    """The axis of a quantity; in logarithms where its values lie far apart."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value) and value > 0]
+    far = bool(known) and max(known) > _MANY_TIMES * min(known)
+    found: dict[str, Any] = {"title": {"text": title or axis_title(quantity)}, "type": "log" if far else "linear"}
+    if far:
+        found["dtick"] = 1 if max(known) > 1e3 * min(known) else "D2"
+    if known and max(known) >= 1e3:
+        found["tickformat"] = "~s"
+    if not far:
+        found["rangemode"] = "tozero"
+    return found
+
+
+def direction(quantity: str) -> str:
+    """Which way is better, in a word."""
+    return "more" if QUANTITIES[quantity].better == "more" else "less"
+
+
+def figure(data: list[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure of plotly."""
+    return {"data": data, "layout": dict(layout)}

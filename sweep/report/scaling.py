@@ -1,0 +1,85 @@
+"""What a design does as it grows: throughput, power and energy against the size of the cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sweep.page import Chart, plain
+from sweep.report.axes import axis, figure
+from sweep.report.view import Row, View, name_of
+
+QUANTITIES_SHOWN = ("tokens_per_s", "power_w", "energy_per_token_j")
+_MEANINGS = {
+    "tokens_per_s": "Tokens per second of the whole cluster, the best layout at each size. A straight line through the "
+    "origin would be perfect scaling.",
+    "power_w": "Mean power of the whole cluster at the building's meter.",
+    "energy_per_token_j": "Joules of a token: power over throughput. A line that rises says that growing wastes.",
+}
+_FORMULAS = {
+    "tokens_per_s": "tokens_per_s = tokens of a step / step_time_s",
+    "power_w": "power_w = joules of a step / step_time_s",
+    "energy_per_token_j": "energy_per_token_j = power_w / tokens_per_s",
+}
+
+_SERVED = {
+    "tokens_per_s": "tokens_per_s = instances x tokens per second of an instance",
+    "power_w": "power_w = watts of the instances at work and of the chips that idle",
+    "energy_per_token_j": "energy_per_token_j = power_w / tokens_per_s",
+}
+
+
+def charts(view: View) -> list[Chart]:
+    """One chart for each quantity."""
+    return [_chart(view, name) for name in QUANTITIES_SHOWN] if view.answer else []
+
+
+def _chart(view: View, quantity: str) -> Chart:
+    traces = []
+    for label in view.designs:
+        rows = sorted((row for row in view.answer if row["design"] == label), key=lambda row: int(row["chips"]))
+        if rows:
+            traces.append(_trace(view, label, rows, quantity))
+    sizes = [row["chips"] for row in view.answer]
+    layout: dict[str, Any] = {
+        "xaxis": axis("", sizes, "chips") | {"tickformat": ","},
+        "yaxis": axis(quantity, (row.get(quantity) for row in view.answer)),
+        "hovermode": "closest",
+    }
+    if layout["xaxis"]["type"] == "log":
+        layout["xaxis"] |= {"tickvals": sorted(set(sizes)), "dtick": None} if len(set(sizes)) <= 8 else {}
+    meaning = _MEANINGS[quantity]
+    if view.study.phase != "training" and quantity == "tokens_per_s":
+        meaning = "Tokens per second of the whole cluster, the best instances at each size."
+    if any(row.get(f"{quantity}_p10") is not None for row in view.answer):
+        meaning += " Bars: 10 to 90 % of what is likely, where the machine rests on rumour."
+    return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", 380,
+                 notes=view.notes)  # fmt: skip
+
+
+def _formula(view: View, quantity: str) -> str:
+    return _FORMULAS[quantity] if view.study.phase == "training" else _SERVED[quantity]
+
+
+def _trace(view: View, label: str, rows: Sequence[Row], quantity: str) -> dict[str, Any]:
+    known = [row for row in rows if row.get(quantity) is not None]
+    trace: dict[str, Any] = {
+        "type": "scatter", "mode": "lines+markers", "name": plain(label), "x": [row["chips"] for row in known],
+        "y": [row[quantity] for row in known], "line": {"color": view.colour(label), "width": 2},
+        "marker": {"symbol": view.symbol(label), "size": 10, "color": view.colour(label)},
+        "customdata": [view.places[row["row"]] for row in known],
+    }  # fmt: skip
+    low, high = ([row.get(f"{quantity}_{end}") for row in known] for end in ("p10", "p90"))
+    if any(one is not None for one in low):
+        trace["error_y"] = {
+            "type": "data", "symmetric": False, "color": view.colour(label), "thickness": 1.5, "width": 5,
+            "array": _ends(high, known, quantity, 1.0), "arrayminus": _ends(low, known, quantity, -1.0),
+        }  # fmt: skip
+    return trace
+
+
+def _ends(ends: Sequence[float | None], rows: Sequence[Row], quantity: str, sign: float) -> list[float]:
+    pairs = zip(ends, rows, strict=True)
+    return [max(0.0, sign * (end - row[quantity])) if end is not None and math.isfinite(end) else 0.0
+            for end, row in pairs]  # fmt: skip
