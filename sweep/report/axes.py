@@ -31,6 +31,18 @@ def direction(quantity: str) -> str:
     return "more" if QUANTITIES[quantity].better == "more" else "less"
 
 
+def hatching(shape: str) -> dict[str, Any]:
+    """Hatching over a colour, so that bars are told apart without it; none where the shape is empty."""
+    return {
+        "shape": shape,
+        "fillmode": "overlay",
+        "fgcolor": "rgba(0,0,0,0.55)",
+        "fgopacity": 1,
+        "size": 7,
+        "solidity": 0.2,
+    }
+
+
 def figure(data: list[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
     """A figure of plotly."""
     return {"data": data, "layout": dict(layout)}

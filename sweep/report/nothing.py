@@ -14,7 +14,7 @@ from sweep.columns import QUANTITIES
 from sweep.columns import plain as plain_value
 from sweep.degrees import Cell, best_of_each
 from sweep.page import COLOURS, Block, Chart, Table, Text, plain
-from sweep.report.axes import figure
+from sweep.report.axes import figure, hatching
 from sweep.report.grid import MOST_LAYOUTS
 from sweep.search import rows_of
 
@@ -86,7 +86,7 @@ def _chart(failed: Sequence[Failure]) -> Chart:
         shares = [one["broken"].get(name, 0) / one["layouts"] for one in own]
         traces.append({
             "type": "bar", "orientation": "h", "name": plain(_rule(name)), "y": labels, "x": shares,
-            "marker": {"color": colour, "pattern": {"shape": pattern, "solidity": 0.3, "size": 6}},
+            "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": plain(_rule(name)) + ": broken by %{x:.1%} of the layouts<extra></extra>",
         })  # fmt: skip
     layout = {

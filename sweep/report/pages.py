@@ -19,12 +19,13 @@ from sweep.page import Block, Chart, Choice, Code, Fact, Facts, Section, Side, T
 from sweep.report import errors, grid, nothing, parallel, pareto, scaling, sources, stacks, tornado
 from sweep.report.scan import places_of, rows_at, scan
 from sweep.report.view import Row, View, name_of, row_layout
-from sweep.running import Kept, kept
+from sweep.running import Finished, Kept, as_kept, kept
 from sweep.store import Place
+from sweep.study import Study
 
 FILE = "report.html"
 _COMPARISON = "What is compared"
-_RESTS = 3  # comparisons of which it is said what they rest on
+_RESTS, _LEADERS = 2, 4  # comparisons, and designs of each, of which it is said what they rest on
 
 
 def write(run: str | PathLike[str] | Place) -> Place:
@@ -33,6 +34,13 @@ def write(run: str | PathLike[str] | Place) -> Place:
         target = found.path / FILE
         target.write_text(report(found))
         return target
+
+
+def write_finished(study: Study, finished: Finished) -> Place:
+    """Write the report of a run that has just ended, and return where it is."""
+    target = finished.path / FILE
+    target.write_text(report(as_kept(study, finished)))
+    return target
 
 
 def report(found: Kept) -> str:
@@ -249,7 +257,7 @@ def _rests(told: _Told) -> Iterator[Section]:
     rests = []
     options = []
     for view in told.views[:_RESTS]:
-        own = [one for row in view.leaders if (one := tornado.rests_of(view, row, designs))]
+        own = [one for row in view.leaders[:_LEADERS] if (one := tornado.rests_of(view, row, designs))]
         rests += own
         charts = [(one.row["design"], tornado.chart(view, one)) for one in own]
         blocks = [(name, [Text(made) if isinstance(made, str) else made]) for name, made in charts]
@@ -264,15 +272,16 @@ def _rests(told: _Told) -> Iterator[Section]:
 
 def _errors(told: _Told) -> Iterator[Section]:
     study = told.found.study
-    wanted = [*study.decides_by, "step_time_s" if study.phase == "training" else "tpot_s", "hbm_used_bytes", "power_w"]
+    latency = {"training": "step_time_s", "prefill": "ttft_s"}.get(study.phase, "tpot_s")
+    wanted = [latency, "hbm_used_bytes", "power_w"]
     models = list(dict.fromkeys(workload.model for workload in study.workloads))
-    yield Section("How wrong may it be", errors.blocks(study, models, list(dict.fromkeys(wanted))))
+    yield Section("How wrong may it be", errors.blocks(study, models, wanted))
 
 
 def _study(told: _Told) -> Iterator[Section]:
     found = told.found
     facts = json.loads((found.path / store.FACTS).read_text())
-    rows: list[list[Any]] = [["run", found.path.name], ["digest of the rows", store.digest(found.path)]]
+    rows: list[list[Any]] = [["run", found.path.name], ["digest of the rows", found.digest]]
     rows += [["commit", facts.get("commit") or "not a checkout"], ["seed", facts["seed"]]]
     rows += [[name, version] for name, version in facts.get("versions", {}).items()]
     rows += [[name.replace("_", " "), text] for name, text in facts.items() if name.endswith("_sha256")]

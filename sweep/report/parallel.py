@@ -32,13 +32,12 @@ def chart(view: View) -> Chart | str:
     trace = {
         "type": "parcoords", "dimensions": dimensions,
         "line": {
-            "color": values, "colorscale": "Cividis", "showscale": True, "reversescale": view.objective.better == "less",
-            "colorbar": {"title": {"text": plain(title), "side": "right"}, "tickformat": "" if far else "~s"},
+            "color": values, "colorscale": "Cividis", "reversescale": view.objective.better == "less",
         },
-        "labelside": "top", "unselected": {"line": {"opacity": 0.08}},
+        "labelside": "top", "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"}, "unselected": {"line": {"opacity": 0.08}},
     }  # fmt: skip
     meaning = (
-        f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}. Only what varies "
+        f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}, as on the last axis. Only what varies "
         "has an axis. Drag along an axis to keep the lines that pass there, drag a name to move its axis."
     )
     formula = f"colour = {title}"

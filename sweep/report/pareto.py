@@ -10,7 +10,6 @@ import numpy as np
 from sweep.columns import QUANTITIES
 from sweep.keep import front
 from sweep.page import Chart, plain
-from sweep.report import scan
 from sweep.report.axes import axis, direction, figure
 from sweep.report.scan import Pair
 from sweep.report.view import View, name_of
@@ -62,15 +61,20 @@ def chart(view: View, pair: Pair) -> Chart | None:
 
 
 def _traces(view: View, pair: Pair) -> Iterator[dict[str, Any]]:
-    faint, hollow = (
-        _thinned(view, kind, most) for kind, most in (("feasible", scan.FAINT), ("infeasible", scan.HOLLOW))
-    )
     for label in view.designs:
-        yield _points(view, pair, faint[label], view.colour(label), view.symbol(label), size=6, opacity=0.3)
+        yield _points(
+            view, pair, view.seen.designs[label].feasible, view.colour(label), view.symbol(label), size=6, opacity=0.3
+        )
     first = True
     for label in view.designs:
         trace = _points(
-            view, pair, hollow[label], view.colour(label), f"{view.symbol(label)}-open", size=7, opacity=0.6
+            view,
+            pair,
+            view.seen.designs[label].infeasible,
+            view.colour(label),
+            f"{view.symbol(label)}-open",
+            size=7,
+            opacity=0.6,
         )
         trace |= {"name": "infeasible", "legendgroup": "infeasible", "showlegend": first and bool(trace["x"])}
         first &= not trace["x"]
@@ -82,17 +86,6 @@ def _traces(view: View, pair: Pair) -> Iterator[dict[str, Any]]:
         yield trace | {"mode": "lines+markers", "line": line, "name": plain(label), "showlegend": True}
     yield _front_of_all(view, pair)
     yield _baselines(view, pair)
-
-
-def _thinned(view: View, kind: str, most: int) -> dict[str, list[int]]:
-    """Some rows of each design, as many in all as are drawn."""
-    each = max(1, most // max(1, len(view.designs)))
-    found = {}
-    for label in view.designs:
-        places = getattr(view.seen.designs[label], kind)
-        step = max(1, -(-len(places) // each))
-        found[label] = list(places[::step])
-    return found
 
 
 def _points(
@@ -118,7 +111,7 @@ def _front_of_all(view: View, pair: Pair) -> dict[str, Any]:
         chosen.sort(key=lambda place: float(view.rows[place][pair[1]]))
     else:
         chosen = []
-    trace = _points(view, pair, chosen, "ink", "circle-open", size=17)
+    trace = _points(view, pair, chosen, "ink", "circle-open", size=16)
     trace["marker"]["line"] = {"width": 1.5, "color": "ink"}
     shape = {"mode": "lines+markers", "line": {"color": "ink", "width": 1, "dash": "dot"}}
     return trace | shape | {"name": "front of all designs", "showlegend": len(view.designs) > 1}
@@ -137,8 +130,9 @@ def _meaning(view: View, pair: Pair) -> str:
     vertical, horizontal = pair
     better = f"Better is {direction(vertical)} {name_of(vertical)} and {direction(horizontal)} {name_of(horizontal)}."
     seen = view.seen
-    faint = sum(len(one) for one in _thinned(view, "feasible", scan.FAINT).values())
-    hollow = sum(len(one) for one in _thinned(view, "infeasible", scan.HOLLOW).values())
+    faint, hollow = (
+        sum(len(getattr(one, kind)) for one in seen.designs.values()) for kind in ("feasible", "infeasible")
+    )
     lost = seen.rows - seen.feasible
     counts = f"{seen.feasible:,} feasible rows"
     counts += f", of which {faint:,} are drawn" if faint < seen.feasible else ""

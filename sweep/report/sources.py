@@ -13,7 +13,7 @@ from sweep.report.tornado import Rests
 from sweep.uncertainty.points import Number, numbers_of
 
 _KINDS = ("datasheet", "measured", "derived", "estimated", "rumour", "placeholder")
-_FIRST = 12
+_FIRST = 8
 _COLUMNS = ("number", "value", "range", "kind", "elasticity", "source")
 
 
@@ -44,7 +44,7 @@ def blocks(designs: Sequence[Design], rests: Sequence[Rests]) -> list[Block]:
             "matters most to."
         ),
         Facts([Fact(kind, f"{kinds[kind]:,}", _TOLD[kind]) for kind in _KINDS if kinds[kind]]),
-        Table(_COLUMNS, rows[:_FIRST], "Those that matter most"),
+        Table(_COLUMNS, _most(rests, effects), "Those that matter most"),
         Table(_COLUMNS, unsure, folded=f"All {len(unsure):,} that are estimated, rumoured or assumed"),
         Table(_COLUMNS, rows, folded=f"All {len(rows):,}"),
     ]
@@ -55,6 +55,13 @@ def blocks(designs: Sequence[Design], rests: Sequence[Rests]) -> list[Block]:
     if changed:
         found.insert(2, Table(("design", "number", "value"), changed, "What the study itself sets"))
     return [one for one in found if not (isinstance(one, Table) and not one.rows)]
+
+
+def _most(rests: Sequence[Rests], effects: Mapping[str, tuple[float, float]]) -> list[list[Any]]:
+    """The numbers that do the most, of those that move together the one that does."""
+    found = {one.column.text: one.number for rest in rests for one in rest.influences if one.number is not None}
+    order = sorted(found, key=lambda text: -effects[text][0])
+    return [_row(number, effects) for text in order[:_FIRST] if (number := found[text]) and effects[text][0] > 1e-4]
 
 
 _TOLD: Mapping[str, str] = {

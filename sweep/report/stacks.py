@@ -7,13 +7,13 @@ from typing import Any
 
 from model import units
 from sweep.page import Chart, part_colour, plain
-from sweep.report.axes import figure
-from sweep.report.view import Row, View, bar_label
+from sweep.report.axes import figure, hatching
+from sweep.report.view import Row, View, bar_label, row_layout
 
 _RUNNERS_UP = 3
 _MOST = 9
 _PATTERNS = ("", "/", "\\", "x", "-", "|", "+", ".")
-_LABELLED = 0.07  # share of a bar that its part's name fits into
+_LABELLED = 0.1  # share of the longest bar that a part's name fits into
 
 
 def rows_of(view: View) -> list[Row]:
@@ -22,9 +22,13 @@ def rows_of(view: View) -> list[Row]:
     if not chosen:
         return []
     first = chosen[0]
-    known = {row["row"] for row in chosen}
-    nearest = [row for row in view.best(first["design"]) if row["chips"] == first["chips"] and row["row"] not in known]
-    return [*chosen, *nearest[:_RUNNERS_UP]]
+    near = [row for row in view.best(first["design"]) if row["chips"] == first["chips"]]
+    told = {row_layout(first)}
+    for row in near:  # layouts that read the same differ in details
+        if len(told) <= _RUNNERS_UP and row_layout(row) not in told:
+            told.add(row_layout(row))
+            chosen.append(row)
+    return chosen
 
 
 def time_chart(view: View) -> Chart | None:
@@ -64,6 +68,7 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     traces: list[Any] = []
     unit = "byte" if kind == "memory" else "s"
     totals = [sum(row[name] or 0.0 for name in names) for row in rows]
+    longest = max(totals, default=0.0)
     for number, name in enumerate(names):
         word = name.removeprefix(f"{kind}_").removesuffix(f"_{suffix}").replace("_", " ")
         colour = part_colour(word, number)
@@ -73,9 +78,9 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         shares = [value / total if total else 0.0 for value, total in zip(values, totals, strict=True)]
         traces.append({
             "type": "bar", "orientation": "h", "name": word, "y": places, "x": values,
-            "marker": {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.35}, "line": {"width": 0}},
-            "text": [word if share >= _LABELLED else "" for share in shares], "textposition": "inside",
-            "insidetextanchor": "middle", "textangle": 0, "constraintext": "both",
+            "marker": {"color": colour, "pattern": hatching(pattern), "line": {"width": 0}},
+            "text": [word if value >= _LABELLED * longest else "" for value in values], "textposition": "inside",
+            "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
             "customdata": [
                 f"{row['design']}, {row['chips']:,} chips, row #{row['row']}\n{word}: {units.show(value, unit)}, "
                 f"{share:.1%} of {units.show(total, unit)}"
@@ -90,7 +95,13 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         "barmode": "stack",
         "bargap": 0.35,
         "xaxis": {"title": {"text": plain(title)}, "tickformat": "~s", "rangemode": "tozero"},
-        "yaxis": {"tickvals": places, "ticktext": labels, "autorange": "reversed", "showgrid": False},
+        "yaxis": {
+            "tickvals": places,
+            "ticktext": labels,
+            "autorange": "reversed",
+            "showgrid": False,
+            "zeroline": False,
+        },
         "legend": {"traceorder": "normal"},
     }
     if kind == "memory":

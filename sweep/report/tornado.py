@@ -10,14 +10,15 @@ from typing import Any
 from sweep.certainty import contender
 from sweep.designs import Design, design_of_row
 from sweep.page import COLOURS, Chart, Table, plain
-from sweep.report.axes import figure
+from sweep.report.axes import figure, hatching
 from sweep.report.view import Row, View, name_of, shortened
 from sweep.uncertainty.sensitivity import Influence, influences, share_on
 
 _BARS = 12
 _LOOKS = {  # kind of source -> colour and hatching
     "datasheet": (COLOURS[6], ""), "measured": (COLOURS[2], ""), "derived": (COLOURS[4], ""),
-    "estimated": (COLOURS[1], "/"), "rumour": (COLOURS[3], "x"), "placeholder": (COLOURS[5], "."), "model": (COLOURS[0], "-"),
+    "estimated": (COLOURS[1], "/"), "rumour": (COLOURS[3], "x"), "placeholder": (COLOURS[5], "."),
+    "model": (COLOURS[0], ""),
 }  # fmt: skip
 _WORST_FIRST = ("placeholder", "rumour", "estimated", "model", "derived", "measured", "datasheet")
 _KNOWN_NO_BETTER = frozenset({"rumour", "placeholder", "estimated"})
@@ -73,7 +74,7 @@ def chart(view: View, rests: Rests) -> Chart | str:
         "barmode": "overlay", "bargap": 0.3,
         "xaxis": {"title": {"text": f"change of {name_of(view.objective.name)}"}, "tickformat": "+.0%", "zeroline": True,
                   "zerolinewidth": 2},
-        "yaxis": {"tickvals": list(range(len(found))), "ticktext": labels, "autorange": "reversed", "showgrid": False},
+        "yaxis": {"tickvals": list(range(len(found))), "ticktext": labels, "autorange": "reversed", "showgrid": False, "zeroline": False},
     }  # fmt: skip
     formula = "exp(effect) - 1, effect = d log(result) / d log(number) x standard deviation of log(number)"
     return Chart(figure(traces, layout), meaning, formula, f"Tornado, {view.title}", 170 + 34 * len(found))
@@ -85,9 +86,9 @@ def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: b
     for sign in (1.0, -1.0):
         values = [math.exp(sign * found[at].effect) - 1.0 for at in places]
         traces.append({
-            "type": "bar", "orientation": "h", "y": list(places), "x": values, "name": kind,
+            "type": "bar", "orientation": "h", "y": list(places), "x": values, "name": kind, "width": 0.7,
             "legendgroup": kind, "showlegend": sign > 0, "opacity": 1.0 if sign > 0 else 0.55,
-            "marker": {"color": colour, "pattern": {"shape": pattern, "solidity": 0.3, "size": 6}},
+            "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": [
                 f"{plain(found[at].column.text)}<br>{kind}, a standard deviation {'higher' if sign > 0 else 'lower'}: "
                 f"{value:+.1%}<br>elasticity {found[at].elasticity:+.2f}<extra></extra>"
