@@ -26,9 +26,10 @@ import numpy as np
 from model.system import System
 from sweep import catalogue
 from sweep.calibration_plan import ASSUMED, FITS, RANGES, Constant, Fit
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.operator_forms import Operation, burst, predicted_seconds
 from sweep.operator_rows import operations
-from sweep.published import CHIP_SYSTEMS, InexpressibleError
+from sweep.published import InexpressibleError
 
 DATA = Path(__file__).parent / "calibration_data" / "operators.jsonl.gz"
 _DIGITS = 3

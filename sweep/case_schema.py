@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from sweep.chip_names import chip_of
+
 
 def _number(value: Any) -> Any:
     """A number as JSON writes it: pydantic alone would read true as 1 and "8" as 8."""
@@ -32,6 +34,7 @@ def _texts(value: Any) -> Any:
 Size = Annotated[int, BeforeValidator(_number), Field(ge=0, le=10**8)] | None
 Amount = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)] | None
 Label = Annotated[str, BeforeValidator(_label)] | None
+Chip = Annotated[str, AfterValidator(chip_of)] | None
 Texts = Annotated[list[str], BeforeValidator(_texts)] | None
 
 
@@ -112,7 +115,7 @@ class _Measured(_Part):
 class _Case(_Part):
     model: Label = None
     task: Label = None
-    chip: str | None = None
+    chip: Chip = None
     chips_per_node: Size = None
     network: str | None = None
     number_format: str | None = None
@@ -197,7 +200,7 @@ class _ServingCase(_Part):
     notes: str | None = None
     table_or_section: Label = None
     model: Label = None
-    chip: str | None = None
+    chip: Chip = None
     num_chips: Size = None
     input_len: Count = None
     output_len: Count = None
@@ -221,7 +224,7 @@ class _ServingCase(_Part):
 
 class _PowerCase(_Part):
     machine: str | None = None
-    chip: str | None = None
+    chip: Chip = None
     system: str | None = None
     num_chips: Size = None
     boundary: str | None = None

@@ -427,11 +427,32 @@ def architecture(name: str, extra: Path | None = None) -> Architecture:
     )
 
 
+def lineage(found: Entry, extra: Path | None = None) -> tuple[Entry, ...]:
+    """A stack with those that it is like, itself first: what one leaves out, the next one says.
+
+    Raises
+    ------
+    InputError
+        Where a name is unknown, or a stack is like itself by way of others.
+    """
+    line = [found]
+    while "like" in line[-1].facts:
+        base = referred(line[-1], "like", found.kind, extra)
+        if base.name in (names := [one.name for one in line]):
+            rule = "must not lead back to the entry itself"
+            raise _wrong(found, "like", rule, " -> ".join((*names, base.name)), "state the values in one of them")
+        line.append(base)
+    return tuple(line)
+
+
 @cache
 def stack(name: str, extra: Path | None = None) -> Stack:
-    """Behaviour of a software stack; what its file leaves out is the default of `model.stack.Stack`."""
+    """Behaviour of a software stack: its file, those it is `like`, then the defaults of `model.stack.Stack`."""
     found = entry("stacks", name, extra)
-    return Stack(name=name, year=found.facts["from_year"], **found.under(""))
+    stated: dict[str, Any] = {}
+    for one in reversed(lineage(found, extra)):
+        stated |= one.under("")
+    return Stack(name=name, year=found.facts["from_year"], **stated)
 
 
 @cache
@@ -458,12 +479,20 @@ def is_scenario(system_name: str, extra: Path | None = None) -> bool:
     return bool(found.facts.get("scenario") or referred(found, "chip", "chips", extra).facts.get("scenario"))
 
 
+def spelling(name: str) -> str:
+    """A name as names are compared: without case, spaces and signs, so that "Megatron-LM" is "megatron_lm"."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
 def _of_framework(kind: Kind, framework: str, year: int | None, extra: Path | None) -> list[str]:
     """Entries of a kind that describe a framework, the newest first; with a year, only those of that year."""
 
+    wanted = spelling(framework)
+
     def fits(facts: Mapping[str, Any]) -> bool:
         to_year = facts.get("to_year", 9999)
-        return framework in facts["frameworks"] and (year is None or facts["from_year"] <= year <= to_year)
+        named = wanted in map(spelling, facts["frameworks"])
+        return named and (year is None or facts["from_year"] <= year <= to_year)
 
     found = [one for name in names(kind, extra) if fits((one := entry(kind, name, extra)).facts)]
     return [one.name for one in sorted(found, key=lambda one: -int(one.facts["from_year"]))]

@@ -45,6 +45,7 @@ from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
 from sweep.catalogue import SOURCE_KINDS, Quantity
 from sweep.errors import InputError, Problem, nearest
+from sweep.recipes import Recipes
 
 PEAKS = ("bf16", "fp8", "fp4", "int8")
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
@@ -357,7 +358,8 @@ def _architecture() -> Any:
 def _stack() -> Any:
     return table("stack", {
         **TITLE, "why": need(str), "frameworks": need(list[str]), "from_year": need(int), "to_year": may(int),
-        "note": may(str), **record(Stack, "data", without=("name", "year"), all_optional=True),
+        "note": may(str), "like": may(str),
+        **record(Stack, "data", without=("name", "year"), all_optional=True),
     })  # fmt: skip
 
 
@@ -376,6 +378,10 @@ def _operation() -> Any:
     })  # fmt: skip
 
 
+def _recipes() -> Any:
+    return table("recipes", {**TITLE, "why": need(str), **record(Recipes, "data")})
+
+
 @cache
 def schema(kind: str) -> Any:
     """The pydantic model of a file of this kind."""
@@ -383,7 +389,7 @@ def schema(kind: str) -> Any:
 
     return {"chips": _chip, "calibrations": _calibration, "fabrics": _fabric, "systems": _system,
             "models": _architecture, "stacks": _stack, "engines": _engine, "operations": _operation,
-            "prices": basis, "processes": process, "memories": memory}[kind]()  # fmt: skip
+            "prices": basis, "processes": process, "memories": memory, "recipes": _recipes}[kind]()  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------ reading, and what to say

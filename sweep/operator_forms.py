@@ -22,7 +22,7 @@ from model.serving.experts import grouped_matmul
 from model.system import System, partly_used
 from model.work import Traffic
 from sweep import catalogue
-from sweep.published import CHIP_SYSTEMS
+from sweep.chip_names import CHIP_SYSTEMS
 
 Form = Callable[..., Any]  # of a machine and arrays: seconds
 

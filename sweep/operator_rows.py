@@ -11,8 +11,9 @@ from model.architecture import LatentAttention, SparseAttention
 from model.chip import FORMATS
 from model.dispatch import distinct_groups
 from sweep import operator_forms as forms
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.operator_forms import Form, Operation, machine
-from sweep.published import CHIP_SYSTEMS, InexpressibleError
+from sweep.published import InexpressibleError
 
 Row = Mapping[str, Any]
 Reader = Callable[[Row], list[Operation]]

@@ -15,8 +15,9 @@ from typing import Any
 from model.architecture import Architecture
 from model.power import BOUNDARIES, COOLING
 from sweep import catalogue
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.errors import nearest
-from sweep.published import CHIP_SYSTEMS, InexpressibleError
+from sweep.published import InexpressibleError
 
 SCENARIOS = Path(__file__).parent / "power_cases.toml"
 STATES = ("training", "serving", "matmul", "idle", "rated")

@@ -17,11 +17,12 @@ from model.energy import Energy
 from model.power import peak_power, rated_power, within
 from model.system import System
 from sweep import catalogue
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.errors import InputError, nearest
 from sweep.power_cases import is_power, read_power_case
 from sweep.power_runs import Run, served, trained
 from sweep.prediction import Prediction
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, number
+from sweep.published import InexpressibleError, number
 
 __all__ = ["is_power", "predict_power"]
 

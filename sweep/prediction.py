@@ -38,6 +38,11 @@ class Prediction:
     low: float | None = None  # 10 % of measurements are expected below it
     high: float | None = None  # and 10 % above it
     covered: bool | None = None  # whether the measured value lies from low to high
+    stated: Mapping[str, str | float] | None = None  # what the case says of its run, see sweep/stated.py
+    memory: float | None = None  # predicted bytes of the fullest rank over what may be planned: above 1 it does not fit
+    memory_parts: Mapping[str, float] | None = None  # bytes by cause
+    ran: bool | None = None  # False where the source says that memory ran out, True where the run was measured
+    stack_why: str | None = None  # why this stack was taken
 
 
 @dataclass(frozen=True, slots=True)

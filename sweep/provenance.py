@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.catalogue import Entry, Kind, entry, referred
+from sweep.catalogue import Entry, Kind, entry, lineage, referred
 
 
 def _entries_of(system_name: str, extra: Path | None) -> dict[str, Entry]:
@@ -51,7 +51,7 @@ def entries_used(
     The software is a stack or an engine, as `kind` says. With a price basis: its file, and the processes and memories
     of the chip. `further` names other entries by kind and name: how the cluster is run, and the like.
     """
-    used = [*_entries_of(system_name, extra).values(), entry(kind, software, extra)]
+    used = [*_entries_of(system_name, extra).values(), *lineage(entry(kind, software, extra), extra)]
     used += [entry(other, name, extra) for other, name in further]
     if prices is not None:
         from sweep.price_basis import entries_behind

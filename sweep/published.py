@@ -25,37 +25,6 @@ class InexpressibleError(Exception):
     """A case that the model has no words for; the text is the reason that users read."""
 
 
-# Published chip names -> the machine of the catalogue that a run on them is costed on, and which of its chips.
-CHIP_SYSTEMS: Mapping[str, tuple[str, str | None]] = {
-    "a100_40": ("dgx-a100", "a100-40"),
-    "a100_80": ("dgx-a100", None),
-    "h100_sxm": ("dgx-h100", None),
-    "h800": ("dgx-h800", None),
-    "h20": ("hgx-h20", None),
-    "h200": ("dgx-h200", None),
-    "b200": ("dgx-b200", None),
-    "b300": ("hgx-b300", None),
-    "gb200": ("gb200-nvl72", None),
-    "gb300": ("gb300-nvl72", None),
-    "mi300x": ("mi300x-node", None),
-    "mi325x": ("mi325x-node", None),
-    "mi355x": ("mi355x-node", None),
-    "ascend_910b1": ("atlas-800t-a2", "ascend-910b1"),
-    "ascend_910b2": ("atlas-800t-a2", "ascend-910b2"),
-    "ascend_910b3": ("atlas-800t-a2", None),
-    "ascend_910b4": ("atlas-800t-a2", "ascend-910b4"),
-    "ascend_910c": ("cloudmatrix-384", None),
-    "ascend_910c_die": ("cloudmatrix-384", None),
-    "ascend_950dt": ("atlas-950-superpod", None),
-    "tpu_v4": ("tpu-v4-pod", None),
-    "tpu_v5e": ("tpu-v5e-pod", None),
-    "tpu_v5p": ("tpu-v5p-pod", None),
-    "tpu_v6e": ("tpu-v6e-pod", None),
-    "tpu_v7x": ("tpu-v7x-pod", None),
-    "trainium1": ("trn1", None),
-    "trainium2": ("trn2-ultra", None),
-}
-
 _MODULES = {
     "core_attn": "core_attention",
     "mla_up_proj": "mla_up_projection",

@@ -25,8 +25,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sweep import catalogue
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.errors import InputError, Problem
-from sweep.published import CHIP_SYSTEMS
 
 DATA = catalogue.DATA / "residuals.toml"
 TAIL = 0.1  # a band reaches from this share of the measurements to all but this share

@@ -22,8 +22,9 @@ from model.serving.stack import ServingStack
 from model.serving.workload import Balance, Requests, Serving
 from model.system import System
 from sweep import catalogue
+from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.engine_choice import choose
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, architecture, number
+from sweep.published import InexpressibleError, architecture, number
 from sweep.serving_formats import precision
 
 Way = Literal["prefill", "decode", "static", "concurrent", "offline"]
@@ -408,7 +409,7 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     """
     way, features = kind_of(case), case.get("features") or {}
     if case.get("chip") not in CHIP_SYSTEMS:
-        raise InexpressibleError(f"chip {case.get('chip')!r} is not in the catalogue")
+        raise InexpressibleError(unknown_chip(case.get("chip")))
     if features.get("cumulative_optimisation"):
         raise InexpressibleError("a state of the software between releases")
     if way in ("concurrent", "offline") and features.get("disaggregated"):

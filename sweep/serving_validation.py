@@ -40,6 +40,7 @@ class _Answer:
     fastest: Any  # the least is taken
     batch: Any
     parts: Mapping[str, Any] | None = None
+    memory: Any = None  # bytes of the fullest rank at that batch
     limited: Any = False  # the batch is what memory and the engine allow, below what the case states
 
 
@@ -82,6 +83,8 @@ def _predicted(
         measured = {**measured, "latency_s": latency}
     found = []
     chosen = _filled(question, answer, row)
+    planned = question.engine.usable_memory * question.system.chip.hbm_bytes
+    room = None if answer.memory is None else _at(answer.memory, row) / planned
     for quantity, value in measured.items():
         if quantity not in answer.quantities:
             raise InexpressibleError(f"{quantity} is not a quantity of a run of the kind {question.way!r}")
@@ -94,7 +97,7 @@ def _predicted(
                 blank, quantity=quantity, measured=value, predicted=predicted, error=predicted / value - 1.0,
                 stack=question.engine.name, rules=(*question.rules, *said), chosen=chosen,
                 parts=None if answer.parts is None else {k: _at(v, row) for k, v in answer.parts.items()},
-                roofline_error=bound / value - 1.0 if bound and np.isfinite(bound) else None,
+                memory=room, ran=True, roofline_error=bound / value - 1.0 if bound and np.isfinite(bound) else None,
             )
         )  # fmt: skip
     return found
@@ -151,7 +154,7 @@ def _prefill(question: ServingQuestion) -> _Answer:
     cost = prefill_cost(*_given(question))
     rate = cost.tokens_per_second / question.chips
     done = {"ttft_s": cost.ttft, "total_time_s": cost.ttft, "tokens_per_s_per_chip": rate, "step_time_s": cost.ttft}
-    return _Answer(done, 1.0 / rate, cost.batch, _parts(cost))
+    return _Answer(done, 1.0 / rate, cost.batch, _parts(cost), cost.memory.total)
 
 
 # Engines cut the cache in blocks and let a request wait again when it runs out, so that a run at a stated concurrency
@@ -196,7 +199,7 @@ def _decode(question: ServingQuestion) -> _Answer:
         "tokens_per_s_per_chip": cost.tokens_per_second / question.chips,
         "layer_s": _layer(question, cost),
     }  # fmt: skip
-    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost))
+    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total)
 
 
 def _layer(question: ServingQuestion, cost: ServingCost) -> Any:
@@ -217,7 +220,7 @@ def _static(question: ServingQuestion) -> _Answer:
         "total_time_s": cost.total_s, "ttft_s": cost.ttft, "tpot_s": cost.tpot, "tokens_per_s_per_chip": rate,
     }  # fmt: skip
     batch = question.batch / cost.waves
-    return _Answer(done, cost.total_s, batch, None, np.asarray(cost.waves) > 1.0)
+    return _Answer(done, cost.total_s, batch, limited=np.asarray(cost.waves) > 1.0)
 
 
 def _together(question: ServingQuestion) -> _Answer:
@@ -240,7 +243,7 @@ def _together(question: ServingQuestion) -> _Answer:
         "tpot_s": tpot, "ttft_s": first, "step_time_s": cost.step_time, "latency_s": first + tpot * (output - 1.0),
         "tokens_per_s_per_chip": cost.tokens_per_second / question.chips,
     }  # fmt: skip
-    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), limited)
+    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total, limited)
 
 
 # A benchmark with a fixed number of users starts them together, and requests of like length end together: prompts come

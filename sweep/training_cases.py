@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,12 @@ import numpy as np
 from model.cost import StepCost
 from model.evaluate import evaluate_training
 from model.layout import SHORT, Layout, recompute_names
-from model.stack import Stack
 from model.system import System
 from sweep import catalogue
+from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.flags import applied
-from sweep.published import CHIP_SYSTEMS, InexpressibleError, aligned, is_fully_sharded, networked, question
+from sweep.published import InexpressibleError, aligned, networked, question
+from sweep.stack_choice import choose_stack
 
 # A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
 # is recomputed unless the predicted memory passes this multiple of the chip's.
@@ -29,11 +29,13 @@ class Evaluated:
 
     system: System
     stack: str
+    stack_why: str
     rules: tuple[str, ...]  # of the case that changed the stack
     cost: StepCost
     row: int  # of the layout that is taken
     ranks: int
     chosen: str | None  # what the source leaves open, as taken
+    usable_memory: float  # share of a rank's memory that may be planned
 
 
 def evaluated(case: Mapping[str, Any], cut: Callable[[System], System] = lambda system: system) -> Evaluated:
@@ -43,80 +45,22 @@ def evaluated(case: Mapping[str, Any], cut: Callable[[System], System] = lambda 
     """
     system, ranks_per_chip = machine_of(case)
     system = cut(system)
-    name, stack = stack_of(case)
-    stack, rules = applied(stack, case)
+    taken = choose_stack(case)
+    stack, rules = applied(catalogue.stack(taken.name), case)
     asked = question(case, stack, ranks_per_chip)
     if not system.chip.supports(asked.training.number_format):
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
     row = _chosen_row(system, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
     chosen = _filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
-    return Evaluated(system, name, rules, cost, row, asked.ranks, chosen)
-
-
-def stack_of(case: Mapping[str, Any]) -> tuple[str, Stack]:
-    """The stack record of a case's framework and release; the nearest by year where the framework is unknown."""
-    software = case.get("software") or {}
-    framework = str(software.get("framework") or "other")
-    if any("maxtext" in str(flag).lower() for flag in case.get("flags") or []):
-        framework = "maxtext"  # a benchmark suite or submission that ran it
-    year = _year(framework, case)
-    names = catalogue.stacks_of(framework, year) or catalogue.stacks_of(framework)
-    name = names[0] if names else _nearest_stack(case, year)
-    return name, catalogue.stack(name)
-
-
-def _nearest_stack(case: Mapping[str, Any], year: int | None) -> str:
-    """For an unknown framework: one of its kind and year.
-
-    Fully sharded data parallelism if the case says so; Megatron-LM of the year on GPUs, of the year in which the chip
-    was current where none is known; else what the chip's machine runs.
-    """
-    if is_fully_sharded(case):
-        return "fms-fsdp"
-    chip = str(case.get("chip"))
-    if chip.startswith(_GPUS):
-        current = 2025 if chip.startswith(_RECENT_GPUS) else 2024
-        return catalogue.stacks_of("megatron-lm", year or current)[0]
-    return catalogue.default_stack(CHIP_SYSTEMS[chip][0])
-
-
-_RECENT_GPUS = ("b200", "b300", "gb200", "gb300", "mi355x")
-_GPUS = (*_RECENT_GPUS, "a100", "h100", "h800", "h20", "mi300x", "mi325x")
-
-
-_BRANCH = re.compile(r"\br0\.(\d+)")  # release branches of Megatron-LM and Megatron-Core
-_CALENDAR = re.compile(r"\b(2[0-9])\.(?:0[1-9]|1[0-2])\b")  # releases numbered by year and month
-
-
-def _year(framework: str, case: Mapping[str, Any]) -> int | None:
-    """Year of a case's software: stated, or read from how each project numbers its releases.
-
-    The release may stand in the case's software, in its flags, or in the title and section of its source. Calendar
-    versions ("25.04", "24.11.1") name the year; MLPerf Training 3 to 5 are of 2023 to 2025; Megatron's branches up to
-    r0.10 are of 2024 or before. Other numbering says nothing.
-    """
-    software, source = case.get("software") or {}, case.get("source") or {}
-    if software.get("year"):
-        return int(software["year"])
-    release = str(software.get("release") or "")
-    if framework == "mlperf" and release.split(".")[0].isdigit():
-        return 2020 + int(release.split(".")[0])
-    title = source.get("title") if isinstance(source, dict) else source
-    said = " ".join(map(str, (release, *(case.get("flags") or []), title, case.get("table_or_section"))))
-    calendar, branch = _CALENDAR.search(said), _BRANCH.search(said)
-    if calendar:
-        return 2000 + int(calendar.group(1))
-    if branch:
-        return 2024 if int(branch.group(1)) <= 10 else 2025
-    return None
+    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen, stack.usable_memory)
 
 
 def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:
     """The machine of a case, and ranks per published chip."""
     chip = case.get("chip")
     if str(chip) not in CHIP_SYSTEMS:
-        raise InexpressibleError(f"chip {chip!r} is not in the catalogue")
+        raise InexpressibleError(unknown_chip(chip))
     name, sold_with = CHIP_SYSTEMS[str(chip)]
     system = aligned(networked(catalogue.system(name, chip_name=sold_with), case), case)
     return system, 1 if str(chip).endswith("_die") else system.chip.ranks_per_package

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sweep.errors import InputError, Problem
+from sweep.memory_cases import measured_memory, ran_out_of_memory, without_failures
 from sweep.power_validation import is_power, predict_power
 from sweep.prediction import Prediction, banded
 from sweep.published import (
@@ -24,6 +25,7 @@ from sweep.published import (
     model_kind,
 )
 from sweep.serving_validation import is_serving, predict_serving
+from sweep.stated import stated
 from sweep.training_cases import evaluated
 
 
@@ -73,7 +75,8 @@ def _format(case: Mapping[str, Any]) -> str:
 
 def predict(case: Mapping[str, Any]) -> list[Prediction]:
     """Predictions for every quantity that a case measures, training, serving or power, with their bands."""
-    return [banded(one) for one in unbanded(case)]
+    facts = stated(case)
+    return [replace(banded(one), stated=facts) for one in unbanded(case)]
 
 
 def unbanded(case: Mapping[str, Any]) -> list[Prediction]:
@@ -85,49 +88,76 @@ def unbanded(case: Mapping[str, Any]) -> list[Prediction]:
     if is_serving(case):
         return predict_serving(case)
 
+    ran_out = ran_out_of_memory(case)
     blank = Prediction(str(case.get("id")), "not readable", "step_time_s", None, None, None, None, None, None)
     try:
-        case = read(case)
+        case = read(without_failures(case) if ran_out else case)
     except ValueError as fault:
         return [replace(blank, reason=str(fault))]
     blank = replace(
-        blank, group=group_of(case), grade=case.get("grade"), kind=model_kind(case), chip=str(case.get("chip"))
-    )
+        blank, group=group_of(case), grade=case.get("grade"), kind=model_kind(case), chip=str(case.get("chip")),
+        ran=not ran_out,
+    )  # fmt: skip
+    return _of_training(case, blank, measured_memory(case))
+
+
+def _of_training(case: Mapping[str, Any], blank: Prediction, used: float | None) -> list[Prediction]:
+    """Step time, and memory where the source prints it or says that it ran out."""
+    found = []
+    unmeasured = "the source says that memory ran out"
+    if blank.ran:
+        try:
+            measured, how = measured_step_seconds(case)
+            blank = replace(blank, measured=measured, measured_how=how)
+        except InexpressibleError as reason:
+            unmeasured = str(reason)
+    step = blank.measured is not None
+    if not step:
+        found.append(replace(blank, reason=unmeasured))
+    room = replace(blank, quantity="memory_bytes", measured=used, measured_how=None)
     try:
-        measured, how = measured_step_seconds(case)
-        blank = replace(blank, measured=measured, measured_how=how)
-        return _predicted(case, blank)
+        if step or used is not None or not blank.ran:
+            done = _predicted(case, blank)
+            found += [done] if step else []
+            found += [_memory(done, used)] if used is not None or not blank.ran else []
     except InexpressibleError as reason:
-        return [replace(blank, reason=str(reason))]
+        found += [replace(blank, reason=str(reason))] if step else []
+        found += [replace(room, reason=str(reason))] if used is not None or not blank.ran else []
+    return found
 
 
-def _predicted(case: Mapping[str, Any], blank: Prediction) -> list[Prediction]:
+def _predicted(case: Mapping[str, Any], blank: Prediction) -> Prediction:
     run = evaluated(case)
     cost, row = run.cost, run.row
     seconds = float(cost.step_time[row])
     if not 0.0 < seconds < np.inf:
         raise InexpressibleError("the numbers of the case give no finite step time")
-    done = replace(
+    measured = blank.measured
+    bound = float(cost.model_flops_utilisation[row]) * seconds
+    planned = run.usable_memory * run.system.chip.hbm_bytes
+    return replace(
         blank,
         stack=run.stack,
+        stack_why=run.stack_why,
         rules=run.rules,
         chosen=run.chosen,
         predicted=seconds,
-        error=seconds / float(blank.measured or np.nan) - 1.0,
-        roofline_error=float(cost.model_flops_utilisation[row]) * seconds / float(blank.measured or np.nan) - 1.0,
+        error=None if measured is None else seconds / measured - 1.0,
+        roofline_error=None if measured is None else bound / measured - 1.0,
         parts={part: float(np.broadcast_to(v, cost.step_time.shape)[row]) for part, v in cost.time.parts().items()},
+        memory=float(np.broadcast_to(cost.memory.total, cost.step_time.shape)[row]) / planned,
+        memory_parts={
+            part: float(np.broadcast_to(v, cost.step_time.shape)[row]) for part, v in cost.memory.parts().items()
+        },
     )
-    return [done, *_memory(case, done, float(cost.memory.total[row]))]
 
 
-def _memory(case: Mapping[str, Any], done: Prediction, predicted: float) -> list[Prediction]:
-    """The memory prediction, where the source prints the peak that was allocated."""
-    extra = case.get("extra") or {}
-    known = {"real_alloc_gib": 2.0**30, "max_memory_gb": 2.0**30, "peak_mem_mib": 2.0**20, "memory_mb": 2.0**20}
-    for key, scale in known.items():
-        if extra.get(key):
-            measured = float(extra[key]) * scale
-            error = predicted / measured - 1.0
-            blank = replace(done, roofline_error=None)
-            return [replace(blank, quantity="memory_bytes", measured=measured, predicted=predicted, error=error)]
-    return []
+def _memory(done: Prediction, measured: float | None) -> Prediction:
+    """The memory of a run that was predicted, against the peak that the source prints."""
+    parts = done.memory_parts or {}
+    predicted = sum(parts.values())
+    error = None if measured is None else predicted / measured - 1.0
+    return replace(
+        done, quantity="memory_bytes", measured=measured, predicted=predicted, error=error, roofline_error=None,
+        measured_how=None, parts=parts,
+    )  # fmt: skip

@@ -82,8 +82,8 @@ def _cases_table(predictions: Sequence[Prediction]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("case", "quantity", "measured", "predicted", "error", "10 to 90 %", "stack", "chosen"):
-        left = heading in ("case", "quantity", "stack", "chosen")
+    for heading in ("case", "quantity", "measured", "predicted", "error", "10 to 90 %", "stack", "taken for", "chosen"):
+        left = heading in ("case", "quantity", "stack", "taken for", "chosen")
         table.add_column(heading, justify="left" if left else "right")
     for one in predictions:
         if one.predicted is None or one.measured is None or one.error is None:
@@ -92,7 +92,7 @@ def _cases_table(predictions: Sequence[Prediction]) -> Any:
         table.add_row(
             one.id, one.quantity.replace("_bytes", "_gb"), f"{one.measured / scale:.{digits}f}",
             f"{one.predicted / scale:.{digits}f}", _percent(one.error), _band(one, scale, digits), one.stack or "",
-            one.chosen or "",
+            one.stack_why or "", one.chosen or "",
         )  # fmt: skip
     return table
 

@@ -42,13 +42,14 @@ from model.system import Tier
 from sweep import catalogue, columns, serving_schema, study_schema
 from sweep.catalogue import CORNERS, KINDS, SOURCE_KINDS
 from sweep.catalogue_schema import read as read_entry
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.cli import COMMANDS
 from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
 from sweep.power_cases import STATES
 from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
-from sweep.published import CHIP_SYSTEMS
+from sweep.recipes import recipes
 from sweep.study import load, parse
 from sweep.uncertainty.distributions import RELATIVE_SD
 from sweep.validation import predict
@@ -174,7 +175,7 @@ _OTHER = Stack("other", host_layer_s=0.7, host_moe_layer_s=0.7, moe_sync_s=0.7, 
 
 def changes_of(rule: FlagRule) -> str:
     """What a rule of sweep/flags.py sets, as the table in docs/validation-cases.md writes it."""
-    after = rule.change(_OTHER)
+    after = rule.change(_OTHER, recipes())
     names = [field.name for field in fields(Stack) if getattr(after, field.name) != getattr(_OTHER, field.name)]
     return ", ".join(f"`{name}` {shown(getattr(after, name))}" for name in names)
 

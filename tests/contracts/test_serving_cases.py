@@ -11,8 +11,8 @@ import pytest
 
 from sweep import catalogue
 from sweep.case_schema import read_serving
+from sweep.chip_names import CHIP_SYSTEMS
 from sweep.engine_choice import choose
-from sweep.published import CHIP_SYSTEMS
 from sweep.serving_cases import ServingQuestion, acceptance, kind_of, serving_question
 from sweep.validation import predict
 
