@@ -10,7 +10,7 @@ from sweep.cases import Case, Question, records
 from sweep.degrees import Cell, best_of_each
 from sweep.page import Chart, plain
 from sweep.report.axes import figure
-from sweep.report.view import View, axis_title, name_of
+from sweep.report.view import View, name_of
 
 # Layouts of a case that are evaluated for a picture: half a second.
 MOST_LAYOUTS = 3_000_000
@@ -37,10 +37,10 @@ def chart(view: View, cases: Iterable[Case], question: Question, layouts: Mappin
     known = view.study.search.rows in ("feasible", "all")
     if not known and case is not None and "phase" not in leader and layouts.get(case.index, 0) <= MOST_LAYOUTS:
         found = {second: evaluated(case, question, view.objective.name, second) for second in ("pp", "ep")}
-        basis = f"All {layouts[case.index]:,} legal layouts of the case are evaluated for this picture."
+        basis = f"not legal. All {layouts[case.index]:,} legal layouts of the case are evaluated for this picture."
     else:
         found = {second: _of_rows(view, cells) for second, cells in kept.items()}
-        basis = f"Of the {view.seen.rows:,} rows that the run kept."
+        basis = f"not legal, or not among the {view.seen.rows:,} rows that the run kept, which this picture is of."
     second = max(("pp", "ep"), key=lambda name: len(found[name]))
     if len(found[second]) < 2:
         return (
@@ -85,7 +85,7 @@ def _chart(
         "type": "heatmap", "x": [str(one) for one in across], "y": [str(one) for one in down], "z": values,
         "text": texts, "texttemplate": "%{text}", "customdata": told, "hovertext": told, "hoverinfo": "text",
         "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less", "xgap": 2, "ygap": 2,
-        "colorbar": {"title": {"text": plain(axis_title(view.objective.name)), "side": "right"}, "tickformat": "~s"},
+        "colorbar": {"thickness": 14, "tickformat": "~s"},
     }  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "tensor parallelism (TP)"}, **ticks},
@@ -96,7 +96,7 @@ def _chart(
     meaning = (
         f"{leader['design']} on {leader['chips']:,} chips: the best {name_of(view.objective.name)} for each pair of "
         f"degrees, over everything else that may be chosen; each number is the share of the best of all. {_legend(cells)}"
-        f"Empty: not legal. {basis}"
+        f"Empty: {basis}"
     )
     formula = f"cell = best {view.objective.name} over all other axes at (tp, {second})"
     height = 190 + 44 * len(down)

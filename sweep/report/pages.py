@@ -18,7 +18,7 @@ from sweep.columns import QUANTITIES
 from sweep.page import Block, Chart, Choice, Code, Fact, Facts, Section, Side, Table, Text, page
 from sweep.report import errors, grid, nothing, parallel, pareto, scaling, sources, stacks, tornado
 from sweep.report.scan import places_of, rows_at, scan
-from sweep.report.view import Row, View, name_of, row_layout
+from sweep.report.view import Row, View, heading, name_of, row_layout
 from sweep.running import Finished, Kept, as_kept, kept
 from sweep.store import Place
 from sweep.study import Study
@@ -183,15 +183,8 @@ def _answer_table(view: View) -> list[Block]:
     others = [one for one in ("tokens_per_s", "power_w", "energy_per_token_j", "usd_per_million_tokens") if one != name]
     if view.study.phase != "training":
         others = ["tpot_s" if view.study.phase != "prefill" else "ttft_s", *others[1:]]
-    columns = [
-        "design",
-        "chips",
-        name_of(name),
-        *(["10 to 90 %"] if bands else []),
-        *map(name_of, others),
-        "layout",
-        "row",
-    ]
+    heads = [heading(one) for one in (name, *others)]
+    columns = ["design", "chips", heads[0], *(["10 to 90 %"] if bands else []), *heads[1:], "layout", "row"]
     rows = []
     for row in view.answer:
         cells = [f"{row['design']}{_rumour(row)}", f"{row['chips']:,}", _cell(row, name)]
@@ -225,7 +218,7 @@ def _front(told: _Told) -> Iterator[Section]:
 
 
 def _time(told: _Told) -> Iterator[Section]:
-    yield Section("Where the time goes", told.each(stacks.time_chart))
+    yield Section("Where the time goes", told.each(stacks.time_charts))
 
 
 def _memory(told: _Told) -> Iterator[Section]:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from model import units
 from sweep.columns import SETS
 from sweep.page import Chart, plain
 from sweep.report.axes import figure
-from sweep.report.view import Row, View, axis_title, name_of, shortened
+from sweep.report.view import Row, View, axis_title, heading, name_of, shortened
 
 _AXES = 7  # beside the objective
 _MOST = 1500
@@ -28,7 +29,9 @@ def chart(view: View) -> Chart | str:
         values = [math.log10(value) for value in values]
     title = f"log10 of {axis_title(name)}" if far else axis_title(name)
     dimensions = [_dimension(one, rows) for one in names]
-    dimensions.append({"label": plain(name_of(name)), "values": values} | ({} if far else {"tickformat": "~s"}))
+    dimensions.append(
+        {"label": plain(heading(name)), "values": values} | (_decades(values) if far else {"tickformat": "~s"})
+    )
     trace = {
         "type": "parcoords", "dimensions": dimensions,
         "line": {
@@ -40,9 +43,16 @@ def chart(view: View) -> Chart | str:
         f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}, as on the last axis. Only what varies "
         "has an axis. Drag along an axis to keep the lines that pass there, drag a name to move its axis."
     )
+    left = 16 + 8 * max((len(text) for text in dimensions[0].get("ticktext", ())), default=4)
     formula = f"colour = {title}"
-    return Chart(figure([trace], {"margin": {"t": 60, "l": 60, "r": 20, "b": 30}}), meaning, formula,
+    return Chart(figure([trace], {"margin": {"t": 60, "l": left, "r": 60, "b": 30}}), meaning, formula,
                  f"Parallel coordinates, {view.title}", 460)  # fmt: skip
+
+
+def _decades(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks of logarithms to base 10, named by what they are of."""
+    ticks = list(range(math.floor(min(values)), math.ceil(max(values)) + 1))
+    return {"tickvals": ticks, "ticktext": [units.show(10.0**tick, "W").removesuffix("W").strip() for tick in ticks]}
 
 
 def _varying(view: View, rows: Sequence[Row]) -> list[str]:

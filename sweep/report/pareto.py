@@ -28,6 +28,7 @@ _SERVING: tuple[Pair, ...] = (
 )
 _PREFILL: tuple[Pair, ...] = (("tokens_per_s_per_chip", "ttft_s"), *_SERVING[1:])
 _MOST = 4
+_RINGS = 16  # more would hide what they mark
 
 
 def pairs_of(study: Study) -> tuple[Pair, ...]:
@@ -113,7 +114,11 @@ def _front_of_all(view: View, pair: Pair) -> dict[str, Any]:
         chosen = []
     trace = _points(view, pair, chosen, "ink", "circle-open", size=16)
     trace["marker"]["line"] = {"width": 1.5, "color": "ink"}
-    shape = {"mode": "lines+markers", "line": {"color": "ink", "width": 1, "dash": "dot"}}
+    few = len(chosen) <= _RINGS
+    shape = {
+        "mode": "lines+markers" if few else "lines",
+        "line": {"color": "ink", "width": 1 if few else 2, "dash": "dot"},
+    }
     return trace | shape | {"name": "front of all designs", "showlegend": len(view.designs) > 1}
 
 
@@ -121,8 +126,8 @@ def _baselines(view: View, pair: Pair) -> dict[str, Any]:
     places = [int(row["row"]) for row in view.answer if view.is_baseline(row)]
     if view.study.outer is not None:
         places += [place for place, row in view.rows.items() if view.is_baseline(row)]
-    trace = _points(view, pair, list(dict.fromkeys(places)), "ink", "star", size=15)
-    trace["marker"]["line"] = {"width": 1, "color": "#8C8C8C"}
+    trace = _points(view, pair, list(dict.fromkeys(places)), "ink", "star", size=13)
+    trace["marker"]["line"] = {"width": 1.5, "color": "#FFFFFF"}
     return trace | {"name": "baseline", "showlegend": bool(trace["x"])}
 
 
@@ -139,10 +144,10 @@ def _meaning(view: View, pair: Pair) -> str:
     counts += f"; {lost:,} infeasible, {hollow:,} drawn" if lost else ""
     hollowed = " Hollow: breaks a limit." if lost else ""
     star = f" Star: the reference, {view.study.reference}." if view.study.reference else ""
-    if view.study.outer is not None and view.study.outer.baselines:
-        star = " Star: what was tried first, by hand."
+    if view.study.outer is not None:
+        star = " Star: what is not varied, or was tried first by hand."
     return (
-        f"{better} A line joins what nothing of the same design beats in both; rings mark what nothing of any design "
+        f"{better} A line joins what nothing of the same design beats in both, dots what nothing of any design "
         f"does. Faint: beaten.{hollowed}{star} The run kept {counts}. Point at a mark for every attribute; click or tap "
         "for its row and commands."
     )

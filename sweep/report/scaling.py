@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.page import Chart, plain
 from sweep.report.axes import axis, figure
-from sweep.report.view import Row, View, name_of
+from sweep.report.view import Row, View, name_of, shortened
 
 QUANTITIES_SHOWN = ("tokens_per_s", "power_w", "energy_per_token_j")
 _MEANINGS = {
@@ -36,6 +36,8 @@ def charts(view: View) -> list[Chart]:
 
 
 def _chart(view: View, quantity: str) -> Chart:
+    if len(view.answer) == len({row["design"] for row in view.answer}):
+        return _bars(view, quantity)
     traces = []
     for label in view.designs:
         rows = sorted((row for row in view.answer if row["design"] == label), key=lambda row: int(row["chips"]))
@@ -52,10 +54,34 @@ def _chart(view: View, quantity: str) -> Chart:
     meaning = _MEANINGS[quantity]
     if view.study.phase != "training" and quantity == "tokens_per_s":
         meaning = "Tokens per second of the whole cluster, the best instances at each size."
-    if any(row.get(f"{quantity}_p10") is not None for row in view.answer):
-        meaning += " Bars: 10 to 90 % of what is likely, where the machine rests on rumour."
+    meaning += _banded(view.answer, quantity)
     return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", 380,
                  notes=view.notes)  # fmt: skip
+
+
+def _bars(view: View, quantity: str) -> Chart:
+    """Designs of one size each, side by side."""
+    rows = [row for label in view.designs for row in view.answer if row["design"] == label]
+    labels = [f"{plain(shortened(row['design']))} {row['chips']:,}" for row in rows]
+    trace: dict[str, Any] = {
+        "type": "bar", "orientation": "h", "y": labels, "x": [row.get(quantity) for row in rows],
+        "marker": {"color": [view.colour(row["design"]) for row in rows]},
+        "customdata": [view.places[row["row"]] for row in rows],
+    }  # fmt: skip
+    ends = _error(rows, quantity, "ink")
+    layout = {
+        "xaxis": axis(quantity, ()) | {"tickformat": "~s"}, "yaxis": {"autorange": "reversed", "showgrid": False},
+        "showlegend": False,
+    }  # fmt: skip
+    meaning = f"{_MEANINGS[quantity].partition('. ')[0].rstrip('.')}. Each design has one size, beside its name."
+    return Chart(figure([trace | ends], layout), meaning + _banded(rows, quantity), _formula(view, quantity),
+                 f"{name_of(quantity)}, {view.title}", 130 + 34 * len(rows), notes=view.notes)  # fmt: skip
+
+
+def _banded(rows: Sequence[Row], quantity: str) -> str:
+    if all(row.get(f"{quantity}_p10") is None for row in rows):
+        return ""
+    return " Thin lines: 10 to 90 % of what is likely, where the machine rests on rumour."
 
 
 def _formula(view: View, quantity: str) -> str:
@@ -70,13 +96,19 @@ def _trace(view: View, label: str, rows: Sequence[Row], quantity: str) -> dict[s
         "marker": {"symbol": view.symbol(label), "size": 10, "color": view.colour(label)},
         "customdata": [view.places[row["row"]] for row in known],
     }  # fmt: skip
-    low, high = ([row.get(f"{quantity}_{end}") for row in known] for end in ("p10", "p90"))
-    if any(one is not None for one in low):
-        trace["error_y"] = {
-            "type": "data", "symmetric": False, "color": view.colour(label), "thickness": 1.5, "width": 5,
-            "array": _ends(high, known, quantity, 1.0), "arrayminus": _ends(low, known, quantity, -1.0),
-        }  # fmt: skip
-    return trace
+    return trace | _error(known, quantity, view.colour(label))
+
+
+def _error(rows: Sequence[Row], quantity: str, colour: str) -> dict[str, Any]:
+    """Lines from the 10 to the 90 % point, where rows have them: along the axis that the quantity is on."""
+    low, high = ([row.get(f"{quantity}_{end}") for row in rows] for end in ("p10", "p90"))
+    if all(one is None for one in low):
+        return {}
+    drawn = {
+        "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 5,
+        "array": _ends(high, rows, quantity, 1.0), "arrayminus": _ends(low, rows, quantity, -1.0),
+    }  # fmt: skip
+    return {"error_x" if colour == "ink" else "error_y": drawn}
 
 
 def _ends(ends: Sequence[float | None], rows: Sequence[Row], quantity: str, sign: float) -> list[float]:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from model import units
-from sweep.page import Chart, part_colour, plain
+from sweep.page import Block, Chart, Choice, part_colour, plain
 from sweep.report.axes import figure, hatching
 from sweep.report.view import Row, View, bar_label, row_layout
 
 _RUNNERS_UP = 3
 _MOST = 9
 _PATTERNS = ("", "/", "\\", "x", "-", "|", "+", ".")
-_LABELLED = 0.1  # share of the longest bar that a part's name fits into
 
 
 def rows_of(view: View) -> list[Row]:
@@ -31,20 +30,33 @@ def rows_of(view: View) -> list[Row]:
     return chosen
 
 
-def time_chart(view: View) -> Chart | None:
-    """Seconds of a step by what they are spent on."""
+def time_charts(view: View) -> list[Block]:
+    """Time by what it is spent on: of a step, and for equal work."""
     rows = rows_of(view)
     if not rows:
-        return None
-    serving = "phase" in rows[0]
-    what = "a pass" if serving else "a step"
-    meaning = (
-        f"Time of {what} on the critical path of the best layout of each design at its largest size, the best first, "
-        "then the next best layouts of the best design. What is hidden behind compute takes no time here. Steps of "
-        "unequal sizes do not do equal work: compare shares."
+        return []
+    what = "a pass" if "phase" in rows[0] else "a step"
+    head = (
+        "The best layout of each design at its largest size, the best first, then the next best layouts of the best "
+        "design. Parts are on the critical path: what is hidden behind compute takes no time here."
     )
-    formula = "bar = sum of parts = time of a pass" if serving else "bar = sum of parts = step_time_s"
-    return _chart(view, rows, "time", "s", meaning, formula, f"time of {what} (s)")
+    whole = f"sum of parts = {'time of a pass' if 'phase' in rows[0] else 'step_time_s'}"
+    equal = [{**row, **_for_equal_work(row)} for row in rows]
+    options = [
+        (f"seconds of {what}", _chart(view, rows, "time", "s", head, f"bar = {whole}", f"time of {what} (s)")),
+        ("chip-seconds of a million tokens", _chart(
+            view, equal, "time", "s", f"{head} Scaled to equal work: half as long is twice the tokens of a chip.",
+            f"bar = 1e6 / tokens_per_s_per_chip, divided as {whole}", "chip-seconds of a million tokens (s)",
+        )),
+    ]  # fmt: skip
+    return [Choice("In", [(name, [chart]) for name, chart in options])]
+
+
+def _for_equal_work(row: Row) -> dict[str, float]:
+    """The parts of a row's time, scaled to what a chip takes for a million tokens."""
+    parts = {name: value for name, value in row.items() if name.startswith("time_") and name.endswith("_s") and value}
+    scale = 1e6 / row["tokens_per_s_per_chip"] / sum(parts.values())
+    return {name: value * scale for name, value in parts.items()}
 
 
 def memory_chart(view: View) -> Chart | None:
@@ -68,7 +80,6 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     traces: list[Any] = []
     unit = "byte" if kind == "memory" else "s"
     totals = [sum(row[name] or 0.0 for name in names) for row in rows]
-    longest = max(totals, default=0.0)
     for number, name in enumerate(names):
         word = name.removeprefix(f"{kind}_").removesuffix(f"_{suffix}").replace("_", " ")
         colour = part_colour(word, number)
@@ -79,8 +90,8 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         traces.append({
             "type": "bar", "orientation": "h", "name": word, "y": places, "x": values,
             "marker": {"color": colour, "pattern": hatching(pattern), "line": {"width": 0}},
-            "text": [word if value >= _LABELLED * longest else "" for value in values], "textposition": "inside",
-            "insidetextanchor": "middle", "textangle": 0, "constraintext": "none",
+            "text": [word] * len(rows), "textposition": "inside",
+            "insidetextanchor": "middle", "textangle": 0, "constraintext": "inside",
             "customdata": [
                 f"{row['design']}, {row['chips']:,} chips, row #{row['row']}\n{word}: {units.show(value, unit)}, "
                 f"{share:.1%} of {units.show(total, unit)}"
@@ -93,6 +104,7 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         })  # fmt: skip
     layout: dict[str, Any] = {
         "barmode": "stack",
+        "uniformtext": {"minsize": 10, "mode": "hide"},
         "bargap": 0.35,
         "xaxis": {"title": {"text": plain(title)}, "tickformat": "~s", "rangemode": "tozero"},
         "yaxis": {

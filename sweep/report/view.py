@@ -27,6 +27,10 @@ _SHORT = {
     "usd_per_million_tokens": "cost of a million tokens", "tokens_per_s_per_watt": "tokens per joule",
     "ttft_s": "time to first token", "tpot_s": "time per output token",
 }  # fmt: skip
+_HEADINGS = {
+    "tokens_per_s": "tokens/s", "tokens_per_s_per_chip": "tokens/s a chip", "tokens_per_s_per_user": "tokens/s a user",
+    "energy_per_token_j": "J/token", "usd_per_million_tokens": "USD/Mtoken", "tpot_s": "TPOT", "ttft_s": "TTFT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,17 +113,22 @@ class View:
         return float("inf") if value is None else self.objective.sign * float(value)
 
     def is_baseline(self, row: Row) -> bool:
-        """Whether a row is what others are compared with: of the reference design, or tried first by hand."""
+        """Whether a row is what others are compared with: of the reference design, or what stands beside trials."""
         outer = self.study.outer
-        if outer is not None and 0 <= row["trial"] < len(outer.baselines) and outer.varies(row["design"]):
-            return True
-        return bool(row["design"] == self.study.reference)
+        if outer is None:
+            return bool(row["design"] == self.study.reference)
+        return not outer.varies(row["design"]) or 0 <= row["trial"] < len(outer.baselines)
 
 
 # ------------------------------------------------------------------------------------------------------- in words
 def name_of(quantity: str) -> str:
     """A quantity in a few words."""
     return _SHORT.get(quantity, quantity.rpartition("_")[0].replace("_", " ") or quantity)
+
+
+def heading(quantity: str) -> str:
+    """A quantity over the column of a table."""
+    return _HEADINGS.get(quantity, name_of(quantity))
 
 
 def axis_title(quantity: str) -> str:

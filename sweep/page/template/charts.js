@@ -13,7 +13,7 @@
   // Merged by hand, since an axis of the figure keeps its own title, range and type.
   const dressed = (layout, has_axes) => {
     const ink = css("--ink"), faint = css("--line");
-    const size = narrow() ? 12 : 14;
+    const size = narrow() ? 12 : innerWidth < 1700 ? 14 : 17;
     const one = {
       ...layout,
       paper_bgcolor: "rgba(0,0,0,0)",
@@ -22,7 +22,7 @@
       hoverlabel: { align: "left", bgcolor: css("--paper"), bordercolor: ink, font: { color: ink, size }, namelength: -1 },
       margin: { ...(has_axes ? { l: 8, r: 16, t: 16, b: 8 } : { l: 64, r: 64, t: 48, b: 24 }), ...(layout.margin || {}) },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: ink },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
+      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
       height: undefined,
       width: undefined,
       autosize: true,
@@ -63,6 +63,11 @@
     ...trace, hovertext: hovered(notes, trace.customdata), hoverinfo: "text",
   });
 
+  // Where there is little room, parallel coordinates have the first few axes and the last.
+  const fewer = (data) => !narrow() ? data : data.map((trace) => trace.type !== "parcoords" ? trace : {
+    ...trace, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
+  });
+
   const CARTESIAN = ["scatter", "scattergl", "bar", "box", "violin", "heatmap", "histogram", "waterfall", "contour"];
   const tell = (picked, text, notes) => {
     picked.replaceChildren(document.createTextNode(notes === null ? String(text) : notes.texts[text]));
@@ -80,7 +85,7 @@
     // Nothing of a page leaves it: plotly's own button would send the chart to its maker.
     const options = { responsive: true, displaylogo: false, scrollZoom: false, showSendToCloud: false, plotlyServerURL: "",
                       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
-    const shown = Plotly.react(place, noted(inked(figure.data, css("--ink")), notes_of(place)), dressed(figure.layout, has_axes), options);
+    const shown = Plotly.react(place, fewer(noted(inked(figure.data, css("--ink")), notes_of(place))), dressed(figure.layout, has_axes), options);
     if (drawn.has(place)) return shown;
     drawn.set(place, true);
     return shown.then(() => {
