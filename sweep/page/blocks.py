@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Union
 
@@ -70,8 +70,8 @@ class Notes:
     """
 
     texts: Sequence[str]
-    names: Sequence[str | int] = ()  # of the points
-    commands: str = ""  # a line each; {name} stands for the point's
+    fields: Sequence[Mapping[str, str | int]] = ()  # of each point
+    commands: str = ""  # a line each; {row}, say, stands for the point's field of that name
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.columns import QUANTITIES
@@ -29,6 +29,21 @@ def axis(quantity: str, values: Iterable[float | None], title: str | None = None
 def direction(quantity: str) -> str:
     """Which way is better, in a word."""
     return "more" if QUANTITIES[quantity].better == "more" else "less"
+
+
+def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
+    """Part of a layout: a label over each bar, at 0, 1, ... downwards, where a phone has room for it."""
+    return {
+        "yaxis": {
+            "range": [len(labels) - 0.5, -0.5], "showticklabels": False, "ticks": "", "showgrid": False,
+            "zeroline": False,
+        },
+        "annotations": [
+            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top", "text": label,
+             "showarrow": False, "align": "left"}
+            for place, label in enumerate(labels)
+        ],
+    }  # fmt: skip
 
 
 def hatching(shape: str) -> dict[str, Any]:

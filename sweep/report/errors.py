@@ -9,7 +9,7 @@ from typing import Any
 from sweep import catalogue
 from sweep.designs import Design, machine
 from sweep.page import COLOURS, Block, Chart, Table, Text, plain
-from sweep.report.axes import figure
+from sweep.report.axes import figure, over_bars
 from sweep.report.view import name_of
 from sweep.residuals import Residual, residual_of
 from sweep.study import Study
@@ -54,7 +54,7 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
     middles = [math.exp(-one.log_bias) for _, one in bars]
     bands = [one.band(1.0) for _, one in bars]
     trace = {
-        "type": "scatter", "mode": "markers", "x": middles, "y": places,
+        "type": "scatter", "mode": "markers", "x": middles, "y": [place + 0.2 for place in places],
         "marker": {"size": 11, "color": COLOURS[0], "symbol": ["circle" if one.n else "circle-open" for _, one in bars]},
         "error_x": {
             "type": "data", "symmetric": False, "color": COLOURS[0], "thickness": 2.5, "width": 7,
@@ -69,7 +69,7 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
     }  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "measured / predicted"}},
-        "yaxis": {"tickvals": places, "ticktext": [plain(label) for label, _ in bars], "autorange": "reversed"},
+        **over_bars([plain(label) for label, _ in bars]),
         "shapes": [{"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}],
         "showlegend": False,
     }
@@ -79,4 +79,4 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
         "nothing of this software was measured."
     )
     return Chart(figure([trace], layout), meaning, "residual = log(predicted / measured), fitted by software, kind and chip",
-                 "Error of predictions against measurements", 130 + 34 * len(bars))  # fmt: skip
+                 "Error of predictions against measurements", 120 + 44 * len(bars))  # fmt: skip

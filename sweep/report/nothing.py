@@ -14,7 +14,7 @@ from sweep.columns import QUANTITIES
 from sweep.columns import plain as plain_value
 from sweep.degrees import Cell, best_of_each
 from sweep.page import COLOURS, Block, Chart, Table, Text, plain
-from sweep.report.axes import figure, hatching
+from sweep.report.axes import figure, hatching, over_bars
 from sweep.report.grid import MOST_LAYOUTS
 from sweep.search import rows_of
 
@@ -79,25 +79,26 @@ def _rule(name: str) -> str:
 def _chart(failed: Sequence[Failure]) -> Chart:
     """Share of each case's layouts that break each rule."""
     own = [one for one in failed if one.get("layouts")]
-    labels = [f"{plain(one['design'])}, {plain(one['work'])}, {one['chips']:,}" for one in own]
+    labels = [f"{plain(one['design'])}, {plain(one['work'])}, {one['chips']:,} chips" for one in own]
     names = list(dict.fromkeys(name for one in own for name, count in one["broken"].items() if count))
     traces: list[Any] = []
-    for name, (colour, pattern) in zip(names, _LOOKS, strict=False):
+    for number, (name, (colour, pattern)) in enumerate(zip(names, _LOOKS, strict=False)):
         shares = [one["broken"].get(name, 0) / one["layouts"] for one in own]
         traces.append({
-            "type": "bar", "orientation": "h", "name": plain(_rule(name)), "y": labels, "x": shares,
+            "type": "bar", "orientation": "h", "name": plain(_rule(name)), "y": [place + (number + 0.5) * 0.62 / len(names) - 0.17 for place in range(len(own))], "x": shares,
+            "width": 0.55 / len(names),
             "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": plain(_rule(name)) + ": broken by %{x:.1%} of the layouts<extra></extra>",
         })  # fmt: skip
     layout = {
-        "barmode": "group",
+        "barmode": "overlay",
         "xaxis": {"title": {"text": "share of the legal layouts"}, "tickformat": ".0%", "range": [0, 1.02]},
-        "yaxis": {"autorange": "reversed"},
+        **over_bars(labels),
         "showlegend": True,
     }
     meaning = "Share of the legal layouts of each case that break a rule. A bar of 100 % is a rule that none meets."
     return Chart(figure(traces, layout), meaning, "layouts that break the rule / legal layouts", "Broken rules",
-                 150 + 34 * len(labels) * max(1, len(names)))  # fmt: skip
+                 120 + (28 + 18 * max(1, len(names))) * len(labels))  # fmt: skip
 
 
 def _nearest(failed: Sequence[Failure], cases: Iterable[Case], question: Question | None) -> Iterator[list[Any]]:

@@ -99,13 +99,8 @@ def _views(found: Kept) -> Iterator[View]:
 
 def _commands(found: Kept) -> str:
     """What goes on from a row."""
-    software = found.study.designs[0].stack
-    if found.study.phase == "training":
-        to = "mindspeed" if software.startswith("mind") else "megatron"
-    else:
-        to = next((name for name in ("sglang", "tensorrt-llm", "vllm") if software.startswith(name)), "vllm")
-    run = quote(f"{where(found.path)}#{{name}}")
-    return f"sweep explain {run}\nsweep export {run} --to {to}"
+    run = quote(f"{where(found.path)}#{{row}}")
+    return f"sweep explain {run}\nsweep export {run} --to {{to}}"
 
 
 def where(path: Place) -> str:

@@ -111,7 +111,7 @@ def _error(rows: Sequence[Row], quantity: str, colour: str) -> dict[str, Any]:
     return {"error_x" if colour == "ink" else "error_y": drawn}
 
 
-def _ends(ends: Sequence[float | None], rows: Sequence[Row], quantity: str, sign: float) -> list[float]:
+def _ends(ends: Sequence[float | None], rows: Sequence[Row], quantity: str, sign: float) -> list[float | None]:
     pairs = zip(ends, rows, strict=True)
-    return [max(0.0, sign * (end - row[quantity])) if end is not None and math.isfinite(end) else 0.0
+    return [max(0.0, sign * (end - row[quantity])) if end is not None and math.isfinite(end) else None
             for end, row in pairs]  # fmt: skip

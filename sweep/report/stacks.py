@@ -7,7 +7,7 @@ from typing import Any
 
 from model import units
 from sweep.page import Block, Chart, Choice, part_colour, plain
-from sweep.report.axes import figure, hatching
+from sweep.report.axes import figure, hatching, over_bars
 from sweep.report.view import Row, View, bar_label, row_layout
 
 _RUNNERS_UP = 3
@@ -74,7 +74,6 @@ def memory_chart(view: View) -> Chart | None:
 def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str, formula: str, title: str) -> Chart:
     names = [name for name in rows[0] if name.startswith(f"{kind}_") and name.endswith(f"_{suffix}")]
     names = [name for name in names if any(row.get(name) for row in rows)]
-    labels = [f"{bar_label(row)}" for row in rows]
     places = list(range(len(rows)))
     used: dict[str, int] = {}
     traces: list[Any] = []
@@ -88,7 +87,7 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         values = [row[name] or 0.0 for row in rows]
         shares = [value / total if total else 0.0 for value, total in zip(values, totals, strict=True)]
         traces.append({
-            "type": "bar", "orientation": "h", "name": word, "y": places, "x": values,
+            "type": "bar", "orientation": "h", "name": word, "y": [place + 0.2 for place in places], "x": values, "width": 0.5,
             "marker": {"color": colour, "pattern": hatching(pattern), "line": {"width": 0}},
             "text": [word] * len(rows), "textposition": "inside",
             "insidetextanchor": "middle", "textangle": 0, "constraintext": "inside",
@@ -105,20 +104,13 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     layout: dict[str, Any] = {
         "barmode": "stack",
         "uniformtext": {"minsize": 10, "mode": "hide"},
-        "bargap": 0.35,
         "xaxis": {"title": {"text": plain(title)}, "tickformat": "~s", "rangemode": "tozero"},
-        "yaxis": {
-            "tickvals": places,
-            "ticktext": labels,
-            "autorange": "reversed",
-            "showgrid": False,
-            "zeroline": False,
-        },
         "legend": {"traceorder": "normal"},
+        **over_bars([bar_label(row) for row in rows]),
     }
     if kind == "memory":
         layout["shapes"] = list(_capacities(rows))
-    return Chart(figure(traces, layout), meaning, formula, f"Stacked {kind}, {view.title}", 150 + 62 * len(rows))
+    return Chart(figure(traces, layout), meaning, formula, f"Stacked {kind}, {view.title}", 130 + 58 * len(rows))
 
 
 def _capacities(rows: Sequence[Row]) -> Any:
@@ -127,4 +119,4 @@ def _capacities(rows: Sequence[Row]) -> Any:
         excess = row.get("violation_hbm_bytes")
         if excess is not None:
             end = row["hbm_used_bytes"] - excess
-            yield {"type": "line", "x0": end, "x1": end, "y0": place - 0.45, "y1": place + 0.45, "line": {"width": 3}}
+            yield {"type": "line", "x0": end, "x1": end, "y0": place - 0.1, "y1": place + 0.5, "line": {"width": 3}}

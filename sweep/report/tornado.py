@@ -10,7 +10,7 @@ from typing import Any
 from sweep.certainty import contender
 from sweep.designs import Design, design_of_row
 from sweep.page import COLOURS, Chart, Table, plain
-from sweep.report.axes import figure, hatching
+from sweep.report.axes import figure, hatching, over_bars
 from sweep.report.view import Row, View, name_of, shortened
 from sweep.uncertainty.sensitivity import Influence, influences, share_on
 
@@ -71,13 +71,13 @@ def chart(view: View, rests: Rests) -> Chart | str:
         f"all else stays. {rests.guessed:.0%} of the variance rests on estimates, rumours and assumptions."
     )
     layout: dict[str, Any] = {
-        "barmode": "overlay", "bargap": 0.3,
+        "barmode": "overlay", 
         "xaxis": {"title": {"text": f"change of {name_of(view.objective.name)}"}, "tickformat": "+.0%", "zeroline": True,
                   "zerolinewidth": 2},
-        "yaxis": {"tickvals": list(range(len(found))), "ticktext": labels, "autorange": "reversed", "showgrid": False, "zeroline": False},
+        **over_bars(labels),
     }  # fmt: skip
     formula = "exp(effect) - 1, effect = d log(result) / d log(number) x standard deviation of log(number)"
-    return Chart(figure(traces, layout), meaning, formula, f"Tornado, {view.title}", 170 + 34 * len(found))
+    return Chart(figure(traces, layout), meaning, formula, f"Tornado, {view.title}", 150 + 44 * len(found))
 
 
 def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: bool) -> list[Any]:
@@ -86,7 +86,7 @@ def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: b
     for sign in (1.0, -1.0):
         values = [math.exp(sign * found[at].effect) - 1.0 for at in places]
         traces.append({
-            "type": "bar", "orientation": "h", "y": list(places), "x": values, "name": kind, "width": 0.7,
+            "type": "bar", "orientation": "h", "y": [at + 0.2 for at in places], "x": values, "name": kind, "width": 0.45,
             "legendgroup": kind, "showlegend": sign > 0, "opacity": 1.0 if sign > 0 else 0.55,
             "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": [

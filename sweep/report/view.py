@@ -17,8 +17,10 @@ from sweep.study import Study
 
 Row = Mapping[str, Any]
 
+_COLOURS = (*COLOURS, "ink")
 # A star is for baselines.
 _SYMBOLS = tuple(one for one in SYMBOLS if one not in ("star", "hexagram"))
+_ASKED = ("target_", "load_")  # 0 where nothing is asked for
 _PARTS = ("time", "memory", "energy", "violation")
 _SHORT = {
     "tokens_per_s": "tokens per second", "tokens_per_s_per_chip": "tokens per second and chip",
@@ -46,7 +48,7 @@ class View:
     pairs
         Axes of its charts.
     commands
-        What goes on from a row, with {name} for its place.
+        What goes on from a row, with {row} for its place and {to} for what would launch it.
     labels
         All designs of the study, in its order: a design looks the same in every comparison.
     """
@@ -72,7 +74,7 @@ class View:
 
     def colour(self, label: str) -> str:
         """Colour of a design."""
-        return COLOURS[self.labels.index(label) % len(COLOURS)]
+        return _COLOURS[self.labels.index(label) % len(_COLOURS)]
 
     def symbol(self, label: str) -> str:
         """Mark of a design."""
@@ -91,7 +93,9 @@ class View:
     def notes(self) -> Notes:
         """The text of every row that is drawn."""
         places = sorted(self.rows)
-        return Notes(tuple(row_text(self.rows[place], place) for place in places), tuple(places), self.commands)
+        texts = tuple(row_text(self.rows[place], place) for place in places)
+        fields = tuple({"row": place, "to": launcher_of(self.rows[place])} for place in places)
+        return Notes(texts, fields, self.commands)
 
     def best(self, label: str) -> list[Row]:
         """The best rows of a design, the best first, each with its place under "row"."""
@@ -143,18 +147,18 @@ def row_layout(row: Row) -> str:
 
 
 def bar_label(row: Row) -> str:
-    """A row beside a bar: its design and size, and its layout below."""
+    """A row above a bar: its design and size, and its layout."""
     rumour = " (rumour)" if row["scenario"] else ""
-    words = row_layout(row).split()
-    lines, line = [], ""
-    for word in words:
-        if line and len(line) + len(word) > 30:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    small = "<br>".join(plain(one) for one in [*lines, line][:3])
-    return f"<b>{plain(shortened(row['design']))}</b>{rumour} {row['chips']:,}<br><span>{small}</span>"
+    head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
+    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 52 - len(head))))}"
+
+
+def launcher_of(row: Row) -> str:
+    """What `sweep export` would write a row's launch arguments for."""
+    software = str(row["stack"])
+    if "phase" not in row:
+        return "mindspeed" if software.startswith("mind") else "megatron"
+    return next((name for name in ("sglang", "vllm") if software.startswith(name)), "vllm")
 
 
 def shortened(text: str, most: int = 28) -> str:
@@ -168,10 +172,10 @@ def row_text(row: Row, place: int) -> str:
     head.append(row_layout(row))
     sections: dict[str, list[str]] = {"": [], **{part: [] for part in _PARTS}}
     for name, value in row.items():
-        if value is None or value == "" or name in ("row", "design"):
+        if value is None or value == "" or name in ("row", "design") or (value == 0 and name.startswith(_ASKED)):
             continue
         kind = name.partition("_")[0]
-        part = kind if kind in _PARTS else ""
+        part = kind if kind in _PARTS and name not in QUANTITIES else ""
         unit = describe(name)[0] or ("byte" if name == "violation_hbm_bytes" else "")
         if part in ("time", "memory", "energy"):
             if value:
@@ -198,6 +202,8 @@ def shown(value: Any, unit: str) -> str:
         return "yes" if value else "no"
     if isinstance(value, int) and not unit:
         return f"{value:,}"
+    if isinstance(value, float) and not unit and 1e3 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
     if isinstance(value, int | float):
         return units.show(float(value), unit)
     return str(value)

@@ -22,7 +22,7 @@
       hoverlabel: { align: "left", bgcolor: css("--paper"), bordercolor: ink, font: { color: ink, size }, namelength: -1 },
       margin: { ...(has_axes ? { l: 8, r: 16, t: 16, b: 8 } : { l: 64, r: 64, t: 48, b: 24 }), ...(layout.margin || {}) },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: ink },
-      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
       height: undefined,
       width: undefined,
       autosize: true,
@@ -39,12 +39,12 @@
   };
 
   // "ink" is the colour of text wherever a figure's data name it.
-  const inked = (value, ink) => {
-    if (Array.isArray(value)) return value.map((each) => inked(each, ink));
+  const inked = (value, ink, key = "") => {
+    if (Array.isArray(value)) return value.map((each) => inked(each, ink, key));
     if (value && typeof value === "object") {
-      return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, key.endsWith("color") && each === "ink" ? ink : inked(each, ink)]));
+      return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, inked(each, ink, name)]));
     }
-    return value;
+    return value === "ink" && key.endsWith("color") ? ink : value;
   };
 
   // Points of charts with notes hold the number of their text.
@@ -60,7 +60,8 @@
     ? numbers.map((each) => hovered(notes, each))
     : Number.isInteger(numbers) ? escaped(notes.texts[numbers]) : "";
   const noted = (data, notes) => notes === null ? data : data.map((trace) => trace.customdata === undefined ? trace : {
-    ...trace, hovertext: hovered(notes, trace.customdata), hoverinfo: "text",
+    ...trace, hovertext: hovered(notes, trace.customdata),
+    hoverinfo: narrow() ? "none" : "text", // there a tap tells it below, where there is room
   });
 
   // Where there is little room, parallel coordinates have the first few axes and the last.
@@ -73,7 +74,7 @@
     picked.replaceChildren(document.createTextNode(notes === null ? String(text) : notes.texts[text]));
     for (const line of notes === null || !notes.commands ? [] : notes.commands.split("\n")) {
       const command = document.createElement("code");
-      command.textContent = line.replaceAll("{name}", notes.names[text]);
+      command.textContent = Object.entries(notes.fields[text]).reduce((told, [key, value]) => told.replaceAll(`{${key}}`, value), line);
       picked.append(command);
     }
     picked.hidden = false;
