@@ -13,7 +13,7 @@ from model.serving.rates import decode_cost, prefill_cost, serving_cost
 from model.system import System
 from sweep.published import InexpressibleError
 from sweep.serving_cases import ServingQuestion, serving_question
-from sweep.training_cases import evaluated
+from sweep.training_cases import Changes, evaluated
 
 Cut = Callable[[System], System]
 
@@ -35,7 +35,7 @@ def trained(case: Mapping[str, Any], cut: Cut) -> Run:
     """A training case: what it leaves open is chosen as `sweep validate` does for step times."""
     from sweep.case_schema import read  # pydantic is slow to import
 
-    run = evaluated(read(case), cut)
+    run = evaluated(read(case), Changes(machine=cut))
     return Run(run.system, run.cost, run.row, float(run.ranks), run.stack, run.chosen, trains=True)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -114,11 +113,3 @@ def _remark(coverage: float | None, rows: int) -> str | None:
         return None
     tight = coverage < HELD[0]
     return f"bands are too {'tight' if tight else 'loose'}: they hold {100 * coverage:.0f} % of {rows} measured values"
-
-
-def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The object that `sweep validate --json` prints."""
-    return {
-        "cases": [asdict(one) for one in predictions],
-        "groups": [asdict(one) for one in summarise(predictions)],
-    }

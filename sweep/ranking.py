@@ -6,14 +6,15 @@ number of chips, model and depth, sequence, batch, number format and task. Of ea
 * tau: Kendall's coefficient over its pairs, concordant less discordant over all (M. G. Kendall, "A New Measure of Rank
   Correlation", Biometrika 30, 1938). A pair whose measured values lie within NOISE of each other says nothing and is
   left out; a pair that the model takes for equal counts as neither.
-* regret: the measured value of the layout that the model likes best over the best that was measured, less one; where the
-  model likes several alike, their mean.
+* regret: the measured value of the layout that the model likes best over the best that was measured, less one; where
+  the model likes several alike, their mean.
 
 Several runs of one configuration are one, with the mean of each value.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,10 +24,11 @@ from sweep.prediction import Prediction
 # Repeated runs of one configuration differ by 1 to 2 % on one machine (step times printed by MLPerf submitters; the
 # twin rows of published tables).
 NOISE = 0.02
+_YEAR = re.compile(r"-20\d\d$")  # at the end of a stack's name
 _EQUAL = 1e-9  # of two predictions
 _SAME = (
-    "framework", "release", "year", "chip", "chips", "model", "layers", "hidden", "heads", "sequence", "output", "batch",
-    "number_format", "task",
+    "framework", "release", "year", "chip", "chips", "model", "layers", "hidden", "heads", "sequence", "output",
+    "batch", "number_format", "task",
 )  # fmt: skip
 _LESS_IS_BETTER: Mapping[str, bool] = {
     "step_time_s": True, "total_time_s": True, "tpot_s": True, "latency_s": True, "tokens_per_s_per_chip": False,
@@ -68,14 +70,20 @@ class _Run:
     predicted: float
 
 
-def rankings(predictions: Sequence[Prediction]) -> list[Ranking]:
-    """Every group of several layouts, the worst order first."""
+def rankings(predictions: Sequence[Prediction], same_release: bool = True) -> list[Ranking]:
+    """Every group of several layouts, the worst order first.
+
+    Without `same_release` runs of several releases of a framework are put in one group, and what changed between the
+    releases counts as if their layouts did it.
+    """
+    same = _SAME if same_release else tuple(name for name in _SAME if name not in ("release", "year"))
     groups: dict[tuple[str, ...], dict[tuple[str, str], list[Prediction]]] = {}
     for one in predictions:
         facts = one.stated or {}
         if one.quantity not in _LESS_IS_BETTER or not one.measured or not one.predicted or "layout" not in facts:
             continue
-        key = (one.quantity, *(str(facts.get(name, "")) for name in _SAME))
+        stack = str(one.stack) if same_release else _YEAR.sub("", str(one.stack))
+        key = (one.quantity, *(str(facts.get(name, "")) for name in same), one.group if same_release else "", stack)
         settings = (str(facts["layout"]), str(facts.get("settings", "")))
         groups.setdefault(key, {}).setdefault(settings, []).append(one)
     found = [_ranked(key, layouts) for key, layouts in groups.items() if len({layout for layout, _ in layouts}) > 1]
@@ -98,7 +106,7 @@ def _ranked(key: tuple[str, ...], layouts: Mapping[tuple[str, str], Sequence[Pre
     liked = min(run.predicted for run in runs)
     chosen = [run for run in runs if run.predicted <= liked * (1.0 + _EQUAL)]
     regret = sum(run.measured for run in chosen) / len(chosen) / best.measured - 1.0
-    label = " ".join(filter(None, key[1:]))
+    label = " ".join(dict.fromkeys(filter(None, key[1:-2])))
     tau = concordant / pairs if pairs else None
     return Ranking(label, key[0], len(runs), pairs, tau, regret, chosen[0].id, best.id)
 

@@ -21,9 +21,7 @@ _VENDORS = ("meta-", "mistralai-", "google-", "openai-", "nvidia-")
 
 
 def stated(case: Mapping[str, Any]) -> dict[str, str | float]:
-    """Framework, release, year, chip, chips, model, family, layers, hidden, heads, sequence, output, batch, number format, task,
-    layout and settings of a case, of these what it says.
-    """
+    """Software, machine, model, sizes, layout and settings of a case by name; what it does not say is left out."""
     run = case.get("run") if is_power(case) else None
     if isinstance(run, dict):
         case = {**run, **{key: case[key] for key in ("chip", "num_chips") if key in case}}
@@ -43,7 +41,8 @@ def stated(case: Mapping[str, Any]) -> dict[str, str | float]:
         "sequence": _first(_number(case.get(key)) for key in ("seq_len", "input_len", "kv_len")),
         "output": _number(case.get("output_len")),
         "batch": _first(
-            map(_number, (case.get("global_batch"), case.get("concurrency"), batch.get("global"), batch.get("per_chip")))
+            _number(one)
+            for one in (case.get("global_batch"), case.get("concurrency"), batch.get("global"), batch.get("per_chip"))
         ),
         "number_format": _text(case.get("number_format") or precision.get("weights")),
         "task": _text(case.get("task") or case.get("phase")),

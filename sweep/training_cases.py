@@ -11,11 +11,13 @@ import numpy as np
 from model.cost import StepCost
 from model.evaluate import evaluate_training
 from model.layout import SHORT, Layout, recompute_names
+from model.stack import Stack
 from model.system import System
 from sweep import catalogue
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.flags import applied
 from sweep.published import InexpressibleError, aligned, networked, question
+from sweep.recipes import Recipes
 from sweep.stack_choice import choose_stack
 
 # A run that was published did fit, whatever the model says. Where the source does not say what it recomputed, nothing
@@ -38,15 +40,31 @@ class Evaluated:
     usable_memory: float  # share of a rank's memory that may be planned
 
 
-def evaluated(case: Mapping[str, Any], cut: Callable[[System], System] = lambda system: system) -> Evaluated:
-    """Evaluate a case that has been read, on its machine or on what `cut` leaves of it.
+def _same(record: Any) -> Any:
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What is taken in place of what the catalogue holds: a part of the machine, other constants of the software."""
+
+    machine: Callable[[System], System] = _same
+    stack: Callable[[Stack], Stack] = _same
+    recipes: Recipes | None = None
+
+
+AS_HELD = Changes()
+
+
+def evaluated(case: Mapping[str, Any], changes: Changes = AS_HELD) -> Evaluated:
+    """Evaluate a case that has been read, on its machine and software or on what `changes` make of them.
 
     Raises InexpressibleError with what keeps the case from being expressed.
     """
     system, ranks_per_chip = machine_of(case)
-    system = cut(system)
+    system = changes.machine(system)
     taken = choose_stack(case)
-    stack, rules = applied(catalogue.stack(taken.name), case)
+    stack, rules = applied(changes.stack(catalogue.stack(taken.name)), case, changes.recipes)
     asked = question(case, stack, ranks_per_chip)
     if not system.chip.supports(asked.training.number_format):
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")

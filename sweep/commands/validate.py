@@ -19,6 +19,7 @@ def validate(
     json: Annotated[bool, Parameter(negative="")] = False,
     all_cases: Annotated[bool, Parameter(name="--all", negative="")] = False,
     operators: Annotated[bool, Parameter(negative="")] = False,
+    html: Annotated[bool | Path, Parameter(negative="")] = False,
 ) -> None:
     """Hold the model against published measurements: error per case, mean, median, maximum by group.
 
@@ -32,11 +33,14 @@ def validate(
         List every case; without it, the groups and the cases without a prediction.
     operators
         The files hold measured operators (collectives, dispatch and combine, matmuls, attention), not cases.
+    html
+        Write a page as well: predicted against measured, residuals, bands, worst misses. A FILE.html may follow; else
+        the page is validation.html here.
     """
     from sweep.errors import InputError, Problem
-    from sweep.prediction import as_json
     from sweep.validation import predict, read_cases
 
+    files, page = _page_file(files, html)
     if not files:
         raise InputError([Problem("validate", "FILES", "needs at least one file of cases", None, "give CASES.jsonl")])
     if operators:
@@ -45,10 +49,57 @@ def validate(
         predictions = predict_operators(read_cases(files))
     else:
         predictions = [one for case in read_cases(files) for one in predict(case)]
+    if page is not None:
+        _write_page(page, predictions, files)
     if json:
-        sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
+        sys.stdout.write(json_text.dumps(_as_json(predictions), allow_nan=False) + "\n")
         return
     _show(predictions, all_cases)
+
+
+PAGE = Path("validation.html")
+
+
+def _page_file(files: tuple[Path, ...], html: bool | Path) -> tuple[tuple[Path, ...], Path | None]:
+    """Files of cases, and the file that the page goes to; what follows `--html` may be a file of cases too."""
+    if isinstance(html, Path):
+        return (files, html) if html.suffix.lower() in (".html", ".htm") else ((*files, html), PAGE)
+    return files, PAGE if html else None
+
+
+def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The object that `--json` prints."""
+    from dataclasses import asdict
+
+    from sweep.memory_cases import checked
+    from sweep.prediction import summarise
+    from sweep.ranking import rankings, summed
+
+    found, mixed = rankings(predictions), summed(rankings(predictions, same_release=False))
+    total = summed(found)
+    return {
+        "cases": [asdict(one) for one in predictions],
+        "groups": [asdict(one) for one in summarise(predictions)],
+        "ranking": {
+            "same_release": asdict(total) if total else None,
+            "any_release": asdict(mixed) if mixed else None,
+            "groups": [asdict(one) for one in found],
+        },
+        "memory": asdict(checked(predictions)),
+    }
+
+
+def _write_page(file: Path, predictions: Sequence[Prediction], files: Sequence[Path]) -> None:
+    from sweep.errors import InputError, Problem
+    from sweep.validation_page import validation_page
+
+    text = validation_page(predictions, files)
+    try:
+        file.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as failure:
+        remedy = "name a file in a folder that exists and may be written"
+        raise InputError([Problem("validate", "--html", f"cannot be written: {failure}", str(file), remedy)]) from None
+    sys.stderr.write(f"page: {file}\n")
 
 
 def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
@@ -66,12 +117,42 @@ def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
     for one in groups:
         if one.remark:
             console.print(f"{one.group}, {one.quantity}: {one.remark}", markup=False)
+    _show_ranking(console, predictions)
+    _show_memory(console, predictions)
     missing = Counter(one.reason for one in predictions if one.reason)
     for reason, count in missing.most_common():
         console.print(f"{count:5d} not predicted: {reason}", markup=False)
     guessed = sum(1 for one in predictions if one.chosen)
     if guessed:
         console.print(f"{guessed:5d} predicted with something that the source leaves open (see --all, column 'chosen')")
+
+
+def _show_ranking(console: Any, predictions: Sequence[Prediction]) -> None:
+    from sweep.ranking import rankings, summed
+
+    for same_release, of in ((True, "the same software"), (False, "releases of a framework mixed")):
+        total = summed(rankings(predictions, same_release))
+        if total is not None:
+            tau = (
+                "no pairs beyond noise" if total.tau is None else f"Kendall's tau {total.tau:.2f}, {total.pairs} pairs"
+            )
+            console.print(
+                f"order of layouts, {of}: {total.groups} groups, {tau}, regret {100 * total.regret:.1f} % "
+                f"(worst {100 * total.worst_regret:.1f} %)"
+            )
+
+
+def _show_memory(console: Any, predictions: Sequence[Prediction]) -> None:
+    from sweep.memory_cases import checked
+
+    check = checked(predictions)
+    if check.ran_but_not_predicted:
+        console.print(
+            f"{len(check.ran_but_not_predicted):5d} of {check.ran} ran, but are predicted not to fit in memory"
+        )
+    if check.ran_out:
+        wrong = len(check.ran_out_but_predicted)
+        console.print(f"{wrong:5d} of {check.ran_out} ran out of memory, but are predicted to fit")
 
 
 def _percent(value: float) -> str:

@@ -12,6 +12,6 @@ from sweep.page.palette import COLOURS, PART_COLOURS, SYMBOLS, part_colour
 from sweep.page.words import plain, quantity_text
 
 __all__ = [
-    "COLOURS", "PART_COLOURS", "SYMBOLS", "Block", "Chart", "Choice", "Code", "Fact", "Facts", "Notes", "Section", "Side",
-    "Table", "Text", "page", "part_colour", "plain", "quantity_text",
+    "COLOURS", "PART_COLOURS", "SYMBOLS", "Block", "Chart", "Choice", "Code", "Fact", "Facts", "Notes", "Section",
+    "Side", "Table", "Text", "page", "part_colour", "plain", "quantity_text",
 ]  # fmt: skip

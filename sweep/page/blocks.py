@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Choice:
     kind: ClassVar[str] = "choice"
 
 
-Block = Union[Text, Facts, Table, Code, Chart, Side, Choice]
+Block = Text | Facts | Table | Code | Chart | Side | Choice
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,8 @@ def page(title: str, sections: Sequence[Section], subtitle: str = "", footer: st
         scripts = [_plotly(), _read("charts.js"), *scripts]
     return environment.get_template("page.html").render(
         title=title, subtitle=subtitle, footer=footer, sections=named, body=body, figures=figures, scripts=scripts,
-        notes=[_as_script_data(asdict(one)) for one in notes], style=_read("style.css"), policy=_policy(scripts, made_late),
+        notes=[_as_script_data(asdict(one)) for one in notes], style=_read("style.css"),
+        policy=_policy(scripts, made_late),
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size, color: ink },
       hoverlabel: { align: "left", bgcolor: css("--paper"), bordercolor: ink, font: { color: ink, size }, namelength: -1 },
-      margin: { ...(has_axes ? { l: 8, r: 16, t: 16, b: 8 } : { l: 64, r: 64, t: 48, b: 24 }), ...(layout.margin || {}) },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: ink },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
+      margin: { ...(has_axes ? { l: 8, r: narrow() ? 8 : 44, t: 16, b: 8 } : { l: 64, r: 64, t: 48, b: 24 }), ...(layout.margin || {}) },
+      modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: ink },
+      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
       height: undefined,
       width: undefined,
       autosize: true,
@@ -69,6 +69,11 @@
     ...trace, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
   });
 
+  // Where there is little room, parallel coordinates have the first few axes and the last.
+  const fewer = (data) => !narrow() ? data : data.map((trace) => trace.type !== "parcoords" ? trace : {
+    ...trace, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
+  });
+
   const CARTESIAN = ["scatter", "scattergl", "bar", "box", "violin", "heatmap", "histogram", "waterfall", "contour"];
   const tell = (picked, text, notes) => {
     picked.replaceChildren(document.createTextNode(notes === null ? String(text) : notes.texts[text]));
@@ -85,6 +90,7 @@
     const has_axes = figure.data.every((trace) => CARTESIAN.includes(trace.type || "scatter"));
     // Nothing of a page leaves it: plotly's own button would send the chart to its maker.
     const options = { responsive: true, displaylogo: false, scrollZoom: false, showSendToCloud: false, plotlyServerURL: "",
+                      displayModeBar: narrow() ? false : "hover",
                       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
     const shown = Plotly.react(place, fewer(noted(inked(figure.data, css("--ink")), notes_of(place))), dressed(figure.layout, has_axes), options);
     if (drawn.has(place)) return shown;

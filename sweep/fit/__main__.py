@@ -1,0 +1,82 @@
+"""Fit the constants of training to published runs, and hold the fit against runs that it was not made with.
+
+    python -m sweep.fit CASES...          # fit, write the catalogue and the errors, print both
+    python -m sweep.fit CASES... --check  # fit, and fail where the catalogue holds other constants
+
+The plan (sweep/fit/plan.toml) says which constants are free, within what bounds and how alike they are expected to be;
+everything else in the catalogue is a fact, or comes from measured operators.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweep.errors import InputError
+from sweep.fit.confirm import confirmed
+from sweep.fit.left_out import LEFT, predicted_without, shares
+from sweep.fit.record import ERRORS, Fitted, Line, errors_text, lines, table, write
+from sweep.fit.regression import solved
+from sweep.fit.runs import error, linear, runs_of, start, unknowns
+
+_SAME = 0.03  # a constant of the catalogue is the fitted one within this
+_ROUNDS = 2  # of linear models, each about the last one's solution
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fit; write, or with --check only compare."""
+    from sweep.validation import read_cases
+
+    check = "--check" in arguments
+    try:
+        runs = runs_of(read_cases([Path(one) for one in arguments if one != "--check"]))
+    except InputError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 2
+    of = unknowns(runs)
+    point = start(of)
+    for _ in range(1 if check else _ROUNDS):
+        model = linear(runs, of, point)
+        kept = confirmed(model, of, runs)
+        point = solved(model, moving=kept)
+    found = lines(of, point, kept)
+    if check:
+        stale = [text for line in found if (text := _stale(line))]
+        sys.stdout.write("\n".join(stale) + "\n" if stale else "the catalogue holds the fitted constants\n")
+        return 1 if stale else 0
+    values = of.values(point)
+    in_sample = np.array([error(run, values) for run in runs])
+    without = {what: predicted_without(what, model, of, runs) for what in LEFT}
+    own = sum(1 for node, free in zip(of.nodes, kept, strict=True) if free and len(node) > 2)
+    fit = Fitted(len(runs), len(of.free), int(kept.sum()) - own, own, tuple(shares(runs, in_sample, without)))
+    write(found)
+    ERRORS.write_text(errors_text(fit), encoding="utf-8")
+    sys.stdout.write(f"{fit.shared} shared and {fit.own} own constants on {fit.runs} runs\n\n{table(fit)}")
+    return 0
+
+
+def _stale(line: Line) -> str:
+    """How a file differs from a line of the fit; empty where it does not."""
+    import tomllib
+
+    from model.units import SECONDS, parse
+
+    at = tomllib.loads(line.file.read_text(encoding="utf-8"))
+    for step in line.table.split(".") if line.table else ():
+        at = at.get(step, {})
+    held = at.get(line.name)
+    place = f"{line.file.parent.name}/{line.file.name}: {f'{line.table}.' if line.table else ''}{line.name}"
+    if line.value is None:
+        return f"{place} is stated, and no run confirms it" if held is not None else ""
+    value = held["value"] if isinstance(held, dict) else held
+    value = parse(value, SECONDS) if isinstance(value, str) else value
+    if value is None or abs(float(value) - line.value) > _SAME * max(abs(line.value), 0.1):
+        return f"{place} is {value}, fitted {line.value:g}"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

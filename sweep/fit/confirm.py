@@ -1,0 +1,93 @@
+"""Which records have constants of their own: those of which runs that were not fitted to say so.
+
+A record's own addition to its kind is kept where it lowers the loss of the record's runs, each predicted by constants
+fitted to the others: its runs are split by family of models and chip (or framework), in turn left out. What is not
+confirmed stays with the kind, so that no constant serves the rows that it was fitted to alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sweep.fit.regression import Linear, expected_errors, loss, solved
+from sweep.fit.runs import Run, Unknowns
+
+LEAST_GAIN = 0.02  # of the loss that is left out, from which an own constant counts as confirmed
+_FOLDS = 5
+_ROUNDS = 2
+
+
+def confirmed(model: Linear, of: Unknowns, runs: Sequence[Run], rows: Any = None) -> Any:
+    """(nodes,) mask of the unknowns that are free: all but a record's own that nothing confirms.
+
+    Parameters
+    ----------
+    rows : (n,) mask of the runs that may be looked at; all.
+    """
+    rows = np.ones(len(runs), bool) if rows is None else rows
+    kept = np.array([not _is_own(node) for node in of.nodes])
+    for _ in range(_ROUNDS):
+        point = solved(model, rows, kept)
+        for record in dict.fromkeys(node[-1] for node in of.nodes if _is_own(node)):
+            at = np.array([_is_own(node) and node[-1] == record for node in of.nodes])
+            kept = (kept & ~at) | _of_record(model, runs, rows, at, np.where(at, 0.0, point), record)
+    return kept
+
+
+def _is_own(node: tuple[str, ...]) -> bool:
+    """Whether an unknown belongs to one record: below the field and the kind of record."""
+    return len(node) > 2
+
+
+def _of_record(model: Linear, runs: Sequence[Run], rows: Any, candidates: Any, base: Any, record: str) -> Any:
+    """(nodes,) mask of a record's own constants, added one by one as long as the runs left out gain."""
+    mine = rows & np.array([record in (*run.stacks, run.calibration) for run in runs])
+    folds = list(_folds([run for run, own in zip(runs, mine, strict=True) if own]))
+    kept = np.zeros(len(candidates), bool)
+    if len(folds) < 2:
+        return kept
+    at = np.flatnonzero(mine)
+    best = _left_out(model, at, folds, kept, base)
+    while True:
+        tried = {}
+        for node in np.flatnonzero(candidates & ~kept):
+            more = kept.copy()
+            more[node] = True
+            tried[node] = _left_out(model, at, folds, more, base)
+        if not tried:
+            return kept
+        node = min(tried, key=lambda one: tried[one])
+        if tried[node] > best * (1.0 - LEAST_GAIN):
+            return kept
+        kept[node], best = True, tried[node]
+
+
+def _left_out(model: Linear, at: Any, folds: Sequence[Any], moving: Any, base: Any) -> float:
+    """Loss of a record's runs, each part predicted with constants fitted to the others."""
+    errors = expected_errors(model, base)[at].copy()
+    if moving.any():
+        for fold in folds:
+            rows = np.zeros(len(model.residuals), bool)
+            rows[at[~fold]] = True
+            point = solved(model, rows, moving, base)
+            errors[fold] += model.slopes[at[fold]] @ (point - base)
+    return loss(errors, model.weights[at])
+
+
+def _folds(runs: Sequence[Run]) -> Iterator[Any]:
+    """Masks of the parts that a record's runs are split into: by models and chips, else by size of model."""
+    labels = [(run.family, run.chip, run.framework, "") for run in runs]
+    if len(set(labels)) < 2:
+        labels = [(*label[:3], _size(run)) for label, run in zip(labels, runs, strict=True)]
+    order = sorted(set(labels))
+    part = np.array([order.index(label) % _FOLDS for label in labels])
+    for fold in range(min(_FOLDS, len(order))):
+        yield part == fold
+
+
+def _size(run: Run) -> str:
+    arch = run.case.get("arch") or {}
+    return f"{int(arch.get('hidden') or 0):09d}"

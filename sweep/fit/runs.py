@@ -1,0 +1,191 @@
+"""Published training runs as the fit sees them: what was measured, and what the model says with other constants."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf, log
+from typing import Any
+
+import numpy as np
+
+from model.system import System
+from sweep import catalogue
+from sweep.case_schema import read
+from sweep.fit.constants import Free, Values, free, tuned
+from sweep.fit.regression import Linear
+from sweep.power_validation import is_power
+from sweep.published import InexpressibleError, measured_step_seconds, model_kind
+from sweep.recipes import recipes
+from sweep.serving_validation import is_serving
+from sweep.training_cases import Changes, evaluated, machine_of
+
+# Headlines state less of what was run: they count a part.
+GRADE_WEIGHT = {"A": 1.0, "B": 1.0, "C": 0.25}
+_STEP = {"log": 0.02, "linear": 0.05}  # of differences
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One case with a step time that the model can predict."""
+
+    case: Mapping[str, Any]
+    id: str
+    grade: str
+    kind: str  # "dense" or "MoE"
+    framework: str
+    stacks: tuple[str, ...]  # the stack and those that it is like
+    chip: str
+    calibration: str
+    family: str  # of models
+    measured: float  # s
+    has_rules: bool  # of its recipe or flags, which take numbers of `sweep.recipes`
+
+    @property
+    def campaign(self) -> tuple[str, ...]:
+        """Runs that err together: one framework on one chip, in one format, of one kind."""
+        return (self.framework, self.chip, str(self.case.get("number_format") or "bf16"), self.kind)
+
+    def left_out(self, what: str) -> str:
+        """What the run belongs to, where `what` is left out in turn."""
+        return {"framework": self.framework, "chip": self.calibration, "family": self.family}[what]
+
+
+def runs_of(cases: Iterable[Mapping[str, Any]]) -> list[Run]:
+    """The training runs among the cases that can be predicted."""
+    found = []
+    for raw in cases:
+        if is_power(raw) or is_serving(raw):
+            continue
+        try:
+            case = read(raw)
+            measured, _ = measured_step_seconds(case)
+            predicted = evaluated(case)
+        except (ValueError, InexpressibleError):
+            continue
+        if not 0.0 < float(predicted.cost.step_time[predicted.row]) < inf:
+            continue
+        line = catalogue.lineage(catalogue.entry("stacks", predicted.stack))
+        framework = next((one.facts["frameworks"][0] for one in line if one.facts["frameworks"]), line[0].name)
+        found.append(
+            Run(
+                case, str(case.get("id")), str(case.get("grade") or "C"), model_kind(case), framework,
+                tuple(one.name for one in line), str(case.get("chip")), calibration_of(machine_of(case)[0]),
+                family(case), measured, bool(predicted.rules),
+            )
+        )  # fmt: skip
+    return found
+
+
+def calibration_of(system: System) -> str:
+    """Name of the calibration of a machine's chip."""
+    return str(catalogue.entry("chips", system.chip.name).facts["calibration"])
+
+
+def family(case: Mapping[str, Any]) -> str:
+    """Family of a model, by the first word of its name: Llama-3.1-70B and LLaMA2-7B are of one."""
+    word = re.match(r"[^a-z]*([a-z]+)", str(case.get("model") or "").lower())
+    return word.group(1) if word else "unknown"
+
+
+def error(run: Run, values: Values) -> float:
+    """log(predicted / measured) with the constants of a fit, of which those of other records change nothing."""
+
+    def machine(system: System) -> System:
+        calibration = tuned(system.chip.calibration, run.calibration, "calibrations", values)
+        return replace(system, chip=replace(system.chip, calibration=calibration))
+
+    changes = Changes(
+        machine,
+        lambda stack: tuned(stack, run.stacks[0], "stacks", values),
+        tuned(recipes(), "recipes", "recipes", values),
+    )
+    done = evaluated(run.case, changes)
+    return log(float(done.cost.step_time[done.row]) / run.measured)
+
+
+def weights(runs: Sequence[Run]) -> Any:
+    """What each run counts: a campaign of n as sqrt(n), as its runs err together."""
+    sizes = Counter(run.campaign for run in runs)
+    return np.array([GRADE_WEIGHT.get(run.grade, 0.25) / sizes[run.campaign] ** 0.5 for run in runs])
+
+
+@dataclass(frozen=True, slots=True)
+class Unknowns:
+    """What a fit solves for: of each free constant the additions along its line of descent."""
+
+    free: tuple[Free, ...]
+    nodes: tuple[tuple[str, ...], ...]  # lines of descent down to each unknown
+    reach: Any  # (free, nodes): 1 where a node is in a constant's line
+
+    @property
+    def expected(self) -> Any:
+        """(nodes,) what is expected: of all, the plan's; of an addition, 0."""
+        by_field = {one.constant.field: one.constant for one in self.free}
+        return np.array(
+            [by_field[node[0]].inward(by_field[node[0]].expected) if len(node) == 1 else 0.0 for node in self.nodes]
+        )
+
+    @property
+    def widths(self) -> Any:
+        """(nodes,) standard deviations."""
+        by_field = {one.constant.field: one.constant for one in self.free}
+        return np.array(
+            [by_field[node[0]].width if len(node) == 1 else by_field[node[0]].between for node in self.nodes]
+        )
+
+    def values(self, point: Any) -> dict[tuple[str, str, str], float]:
+        """Constants at a point."""
+        inside = self.reach @ point
+        return {one.key: one.constant.outward(float(at)) for one, at in zip(self.free, inside, strict=True)}
+
+
+def unknowns(runs: Sequence[Run]) -> Unknowns:
+    """Unknowns of the records that ran."""
+    found = tuple(free((run.stacks[0] for run in runs), (run.calibration for run in runs)))
+    nodes = tuple(dict.fromkeys(one.line[: depth + 1] for one in found for depth in range(len(one.line))))
+    reach = np.array([[float(one.line[: len(node)] == node) for node in nodes] for one in found])
+    return Unknowns(found, nodes, reach)
+
+
+def start(of: Unknowns) -> Any:
+    """A point at which every constant is what the catalogue holds now, within its bounds."""
+    held = [one.constant.inward(min(max(_held(one), one.constant.low), one.constant.high)) for one in of.free]
+    # of all points that give these numbers, one near to what is expected
+    gap = np.asarray(held) - of.reach @ of.expected
+    scaled = of.reach * of.widths
+    return of.expected + of.widths * np.linalg.lstsq(scaled, gap, rcond=None)[0]
+
+
+def _held(one: Free) -> float:
+    """A constant of a record as the catalogue holds it."""
+    if one.constant.of == "recipes":
+        return float(getattr(recipes(), one.constant.field))
+    found = catalogue.entry(one.constant.of, one.entry)
+    line = catalogue.lineage(found) if one.constant.of == "stacks" else (found,)
+    stated = next(entry.quantities[one.constant.field] for entry in line if one.constant.field in entry.quantities)
+    return float(stated.value)
+
+
+def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
+    """The runs' errors about a point: differences in each constant that a run depends on."""
+    values = of.values(point)
+    inside = of.reach @ point
+    slopes = np.zeros((len(runs), len(of.free)))
+    errors = np.zeros(len(runs))
+    for at, run in enumerate(runs):
+        records = {run.stacks[0], run.calibration} | ({"recipes"} if run.has_rules else set())
+        own = {key: value for key, value in values.items() if key[1] in records}
+        errors[at] = error(run, own)
+        for index, one in enumerate(of.free):
+            if one.entry not in records:
+                continue
+            step = _STEP[one.constant.scale]
+            moved = one.constant.outward(float(inside[index]) + step)
+            if moved == own[one.key]:  # at its upper bound
+                step, moved = -step, one.constant.outward(float(inside[index]) - step)
+            if moved != own[one.key]:
+                slopes[at, index] = (error(run, {**own, one.key: moved}) - errors[at]) / step
+    return Linear(errors, slopes @ of.reach, weights(runs), point, of.expected, of.widths)
