@@ -22,7 +22,7 @@
       hoverlabel: { align: "left", bgcolor: css("--paper"), bordercolor: ink, font: { color: ink, size }, namelength: -1 },
       margin: { ...(has_axes ? { l: 8, r: narrow() ? 8 : 44, t: 16, b: 8 } : { l: 64, r: 64, t: 48, b: 24 }), ...(layout.margin || {}) },
       modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: ink },
-      legend: { orientation: "h", x: 0, xref: "container", xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
       height: undefined,
       width: undefined,
       autosize: true,
@@ -62,11 +62,6 @@
   const noted = (data, notes) => notes === null ? data : data.map((trace) => trace.customdata === undefined ? trace : {
     ...trace, hovertext: hovered(notes, trace.customdata),
     hoverinfo: narrow() ? "none" : "text", // there a tap tells it below, where there is room
-  });
-
-  // Where there is little room, parallel coordinates have the first few axes and the last.
-  const fewer = (data) => !narrow() ? data : data.map((trace) => trace.type !== "parcoords" ? trace : {
-    ...trace, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
   });
 
   // Where there is little room, parallel coordinates have the first few axes and the last.
