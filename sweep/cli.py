@@ -40,6 +40,8 @@ COMMANDS = {
         "Names in the catalogue: chips, systems, models, stacks, engines.",
     ),
     "show": ("sweep.commands.catalogue:show", "One entry of the catalogue, with the source of every number."),
+    "report": ("sweep.commands.report:report", "Write a run's report: one page that opens offline."),
+    "dashboard": ("sweep.commands.dashboard:dashboard", "Show a run's trials in optuna-dashboard."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 

@@ -105,7 +105,7 @@ def _error(rows: Sequence[Row], quantity: str, colour: str) -> dict[str, Any]:
     if all(one is None for one in low):
         return {}
     drawn = {
-        "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 5,
+        "type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 0,
         "array": _ends(high, rows, quantity, 1.0), "arrayminus": _ends(low, rows, quantity, -1.0),
     }  # fmt: skip
     return {"error_x" if colour == "ink" else "error_y": drawn}

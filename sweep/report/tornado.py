@@ -59,7 +59,7 @@ def chart(view: View, rests: Rests) -> Chart | str:
     found = [one for one in rests.influences if abs(one.effect) > 1e-4][:_BARS]
     if not found:
         return f"No uncertain number moves the {name_of(view.objective.name)} of this design."
-    labels = [plain(shortened(one.column.text, 60)) for one in found]
+    labels = [plain(shortened(_name(one), 60)) for one in found]
     traces = []
     for kind in _WORST_FIRST:
         own = [at for at, one in enumerate(found) if kind_of(one.origins) == kind]
@@ -80,6 +80,11 @@ def chart(view: View, rests: Rests) -> Chart | str:
     return Chart(figure(traces, layout), meaning, formula, f"Tornado, {view.title}", 150 + 44 * len(found))
 
 
+def _name(one: Influence) -> str:
+    """What moves the result: a number of the catalogue, or how far the model errs for some software or chip."""
+    return f"error of the {one.column.text}" if "model" in one.origins else one.column.text
+
+
 def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: bool) -> list[Any]:
     colour, pattern = _LOOKS[kind]
     traces = []
@@ -90,7 +95,7 @@ def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: b
             "legendgroup": kind, "showlegend": sign > 0, "opacity": 1.0 if sign > 0 else 0.55,
             "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": [
-                f"{plain(found[at].column.text)}<br>{kind}, a standard deviation {'higher' if sign > 0 else 'lower'}: "
+                f"{plain(_name(found[at]))}<br>{kind}, a standard deviation {'higher' if sign > 0 else 'lower'}: "
                 f"{value:+.1%}<br>elasticity {found[at].elasticity:+.2f}<extra></extra>"
                 for at, value in zip(places, values, strict=True)
             ],

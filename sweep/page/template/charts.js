@@ -70,8 +70,9 @@
   });
 
   const CARTESIAN = ["scatter", "scattergl", "bar", "box", "violin", "heatmap", "histogram", "waterfall", "contour"];
+  const unwrapped = (text) => text.replace(/ ·\n\s*/g, " · "); // the panel has lines of its own
   const tell = (picked, text, notes) => {
-    picked.replaceChildren(document.createTextNode(notes === null ? String(text) : notes.texts[text]));
+    picked.replaceChildren(document.createTextNode(notes === null ? String(text) : unwrapped(notes.texts[text])));
     for (const line of notes === null || !notes.commands ? [] : notes.commands.split("\n")) {
       const command = document.createElement("code");
       command.textContent = Object.entries(notes.fields[text]).reduce((told, [key, value]) => told.replaceAll(`{${key}}`, value), line);
