@@ -16,6 +16,6 @@ nothing    why nothing fits
 pages      all of them in order
 """
 
-from sweep.report.pages import FILE, report, write, write_finished
+from sweep.report.pages import FILE, report, sections, write, write_finished
 
-__all__ = ["FILE", "report", "write", "write_finished"]
+__all__ = ["FILE", "report", "sections", "write", "write_finished"]

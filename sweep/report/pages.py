@@ -45,11 +45,15 @@ def write_finished(study: Study, finished: Finished) -> Place:
 
 def report(found: Kept) -> str:
     """The HTML of a run's report; called inside of the block of `kept`."""
-    told = _Told(found, tuple(_views(found)), *_space(found))
-    sections = [section for make in _SECTIONS for section in make(told) if section.blocks]
     state = "" if found.complete else " This run is not finished: what is done is shown."
     subtitle = f"{found.study.question.strip()}{state}"
-    return page(found.study.name, sections, subtitle, _footer(found))
+    return page(found.study.name, sections(found), subtitle, _footer(found))
+
+
+def sections(found: Kept) -> list[Section]:
+    """The parts of a run's report; called inside of the block of `kept`."""
+    told = _Told(found, tuple(_views(found)), *_space(found))
+    return [section for make in _SECTIONS for section in make(told) if section.blocks]
 
 
 @dataclass(frozen=True, slots=True)
