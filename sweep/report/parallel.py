@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from model import units
 from sweep.columns import SETS
 from sweep.page import Chart, plain
 from sweep.report.axes import figure
@@ -29,9 +28,9 @@ def chart(view: View) -> Chart | str:
         values = [math.log10(value) for value in values]
     title = f"log10 of {axis_title(name)}" if far else axis_title(name)
     dimensions = [_dimension(one, rows) for one in names]
-    dimensions.append(
-        {"label": plain(heading(name)), "values": values} | (_decades(values) if far else {"tickformat": "~s"})
-    )
+    # named ticks would be what a brush snaps to
+    last = f"log10 {heading(name)}" if far else heading(name)
+    dimensions.append({"label": plain(last), "values": values, "tickformat": "" if far else "~s"})
     trace = {
         "type": "parcoords", "dimensions": dimensions,
         "line": {
@@ -47,12 +46,6 @@ def chart(view: View) -> Chart | str:
     formula = f"colour = {title}"
     return Chart(figure([trace], {"margin": {"t": 60, "l": left, "r": 60, "b": 30}}), meaning, formula,
                  f"Parallel coordinates, {view.title}", 460)  # fmt: skip
-
-
-def _decades(values: Sequence[float]) -> dict[str, Any]:
-    """Ticks of logarithms to base 10, named by what they are of."""
-    ticks = list(range(math.floor(min(values)), math.ceil(max(values)) + 1))
-    return {"tickvals": ticks, "ticktext": [units.show(10.0**tick, "W").removesuffix("W").strip() for tick in ticks]}
 
 
 def _varying(view: View, rows: Sequence[Row]) -> list[str]:

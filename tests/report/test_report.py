@@ -141,7 +141,9 @@ def test_stacks_add_up(runs: Any) -> None:
         chart = charts(told, title)[0]
         sums = np.sum([trace["x"] for trace in chart.figure["data"]], axis=0)
         numbers = [int(re.search(r"row #(\d+)", text)[1]) for text in chart.figure["data"][0]["customdata"]]  # type: ignore[index]
-        known = [(total, leaders[number][whole]) for total, number in zip(sums, numbers, strict=True) if number in leaders]
+        known = [
+            (total, leaders[number][whole]) for total, number in zip(sums, numbers, strict=True) if number in leaders
+        ]
         assert len(known) == len(leaders)
         assert all(total == pytest.approx(own, rel=1e-9) for total, own in known)
     equal = charts(told, "Where the time goes")[1]
@@ -169,7 +171,9 @@ def test_the_tornado_is_of_the_numbers_that_the_study_asked_for(runs: Any) -> No
         told = sections(found)
         numbers = [one["number"] for kept_ in found.certainty for own in kept_["rests_on"].values() for one in own]
     chart = charts(told, "What the result rests on")[0]
-    bars = sorted(zip(*(sum((list(trace[key]) for trace in chart.figure["data"]), []) for key in ("y", "x")), strict=True))
+    bars = sorted(
+        zip(*(sum((list(trace[key]) for trace in chart.figure["data"]), []) for key in ("y", "x")), strict=True)
+    )
     sizes = [abs(value) for _, value in bars]
     assert sizes[0] >= sizes[-1] > 0
     tables = [block for one in told for block in inside(one.blocks) if isinstance(block, Table)]
@@ -183,7 +187,7 @@ def test_the_page_holds_study_versions_sources_and_errors(runs: Any) -> None:
     folder = runs["unsure"]
     text = (folder / FILE).read_text()
     facts = json.loads((folder / "run.json").read_text())
-    assert 'system = &#34;atlas-910d-supernode&#34;' in text
+    assert "system = &#34;atlas-910d-supernode&#34;" in text
     assert all(version in text for version in facts["versions"].values())
     assert "scaled from a related part; no public figure" in text
     assert "cases of megatron-bridge-2026" in text
