@@ -85,7 +85,7 @@ class Architecture:
     mtp_layers: int = 0  # multi-token-prediction modules, each a layer, a projection and the shared head
     dropout: bool = False
     window: int = 0  # sliding-window attention span in tokens; 0: none
-    full_attention_every: int = 1  # with a window: one layer of this many attends to everything
+    full_attention_every: int = 1  # with a window: one layer of so many has none; 1: every layer has it
     norms_per_layer: int = 2
     sparse: SparseAttention | None = None
     low_rank: LowRankProjections | None = None  # of attention that is not latent; of serving

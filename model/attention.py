@@ -30,13 +30,17 @@ _BACKWARD_OVERHEAD = 0.55  # of the forward's s0: the backward's loop is longer
 
 
 def mean_keys(sequence: Any, window: int, full_every: int) -> Any:
-    """Mean keys per query of a causal layer, averaged over sliding-window and full layers."""
+    """Mean keys per query of a causal layer, averaged over sliding-window and full layers.
+
+    With a window, one layer of `full_every` attends to everything; none where that is 1.
+    """
     full = sequence / 2.0
     if window <= 0:
         return full
     span = np.minimum(window, sequence)
     windowed = span * (1.0 - span / (2.0 * sequence))
-    return full / full_every + windowed * (1.0 - 1.0 / full_every)
+    share = 1.0 / full_every if full_every > 1 else 0.0
+    return full * share + windowed * (1.0 - share)
 
 
 def softmax_factor(query_key: int, value: int) -> float:

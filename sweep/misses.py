@@ -110,7 +110,8 @@ def table(predictions: Sequence[Prediction]) -> str:
     wrong = [one for one in predictions if is_missed(one)]
     for cause in recorded():
         errors = [one.error or 0.0 for one in wrong if cause.holds_for(one)]
-        span = f"{100 * min(errors):+.0f} to {100 * max(errors):+.0f} %" if errors else ""
+        ends = [f"{100 * end:+.0f}" for end in (min(errors), max(errors))] if errors else []
+        span = f"{' to '.join(dict.fromkeys(ends))} %" if ends else ""
         tested = cause.tested or "**unexplained**"
         lines.append(f"| {cause.summary} | {cause.where_text} | {len(errors)} | {span} | {tested} |")
     return "\n".join(lines)

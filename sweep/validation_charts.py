@@ -214,7 +214,7 @@ def coverage(rows: Sequence[Row], least: int = 3) -> Chart | None:
     trace = {
         "type": "bar", "orientation": "h", "x": shares, "y": [plain(name) for name in kept], "hoverinfo": "skip",
         "text": [f"{share:.0f} % of {len(groups[name])}" for share, name in zip(shares, kept, strict=True)],
-        "textposition": "auto", "marker": {"color": COLOURS[4]}, "showlegend": False,
+        "textposition": "inside", "insidetextanchor": "start", "marker": {"color": COLOURS[4]}, "showlegend": False,
         "insidetextfont": {"color": "#000"},
     }  # fmt: skip
     line = {"type": "line", "x0": 80, "x1": 80, "y0": 0, "y1": 1, "yref": "paper", "line": {"width": 2, "dash": "dash"}}

@@ -52,7 +52,9 @@ def validate(
     if page is not None:
         _write_page(page, predictions, files)
     if json:
-        sys.stdout.write(json_text.dumps(_as_json(predictions), allow_nan=False) + "\n")
+        from sweep.validation_answer import as_json
+
+        sys.stdout.write(json_text.dumps(as_json(predictions), allow_nan=False) + "\n")
         return
     _show(predictions, all_cases)
 
@@ -65,28 +67,6 @@ def _page_file(files: tuple[Path, ...], html: bool | Path) -> tuple[tuple[Path, 
     if isinstance(html, Path):
         return (files, html) if html.suffix.lower() in (".html", ".htm") else ((*files, html), PAGE)
     return files, PAGE if html else None
-
-
-def _as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The object that `--json` prints."""
-    from dataclasses import asdict
-
-    from sweep.memory_cases import checked
-    from sweep.prediction import summarise
-    from sweep.ranking import rankings, summed
-
-    found, mixed = rankings(predictions), summed(rankings(predictions, same_release=False))
-    total = summed(found)
-    return {
-        "cases": [asdict(one) for one in predictions],
-        "groups": [asdict(one) for one in summarise(predictions)],
-        "ranking": {
-            "same_release": asdict(total) if total else None,
-            "any_release": asdict(mixed) if mixed else None,
-            "groups": [asdict(one) for one in found],
-        },
-        "memory": asdict(checked(predictions)),
-    }
 
 
 def _write_page(file: Path, predictions: Sequence[Prediction], files: Sequence[Path]) -> None:

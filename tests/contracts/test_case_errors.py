@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.prediction import as_json
 from sweep.validation import predict
+from sweep.validation_answer import as_json
 
 PUBLISHED = Path(__file__).parents[1] / "published"
 
