@@ -9,6 +9,7 @@ from typing import Any
 from sweep.columns import QUANTITIES
 from sweep.report.view import axis_title
 
+_INK = "rgba(0,0,0,0.55)"
 _MANY_TIMES = 30.0  # ends of an axis so far apart are drawn in logarithms
 
 
@@ -58,6 +59,6 @@ def hatching(shape: str) -> dict[str, Any]:
     }
 
 
-def figure(data: list[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
+def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
     """A figure of plotly."""
-    return {"data": data, "layout": dict(layout)}
+    return {"data": list(data), "layout": dict(layout)}

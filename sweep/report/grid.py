@@ -84,7 +84,8 @@ def _chart(
     trace = {
         "type": "heatmap", "x": [str(one) for one in across], "y": [str(one) for one in down], "z": values,
         "text": texts, "texttemplate": "%{text}", "customdata": told, "hovertext": told, "hoverinfo": "text",
-        "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less", "xgap": 2, "ygap": 2,
+        "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less",
+        "xgap": 2, "ygap": 2,
         "colorbar": {"thickness": 14, "tickformat": "~s"},
     }  # fmt: skip
     layout = {
@@ -95,7 +96,8 @@ def _chart(
     }
     meaning = (
         f"{leader['design']} on {leader['chips']:,} chips: the best {name_of(view.objective.name)} for each pair of "
-        f"degrees, over everything else that may be chosen; each number is the share of the best of all. {_legend(cells)}"
+        f"degrees, over everything else that may be chosen; each number is the share of the best of all. "
+        f"{_legend(cells)}"
         f"Empty: {basis}"
     )
     formula = f"cell = best {view.objective.name} over all other axes at (tp, {second})"

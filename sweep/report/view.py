@@ -94,7 +94,7 @@ class View:
         """The text of every row that is drawn."""
         places = sorted(self.rows)
         texts = tuple(row_text(self.rows[place], place) for place in places)
-        fields = tuple({"row": place, "to": launcher_of(self.rows[place])} for place in places)
+        fields: list[dict[str, str | int]] = [{"row": one, "to": launcher_of(self.rows[one])} for one in places]
         return Notes(texts, fields, self.commands)
 
     def best(self, label: str) -> list[Row]:

@@ -71,7 +71,8 @@ def test_a_run_has_every_section_that_it_can_have(name: str, runs: Any) -> None:
     assert titles[-1] == "Study"
     assert all(f"| {title} |" in page for title in titles)
     drawn = {"Front", "Where the time goes", "Where the memory goes", "Degrees of parallelism",
-             "Against the size of the cluster", "What good layouts have in common", "What the result rests on"}  # fmt: skip
+             "Against the size of the cluster", "What good layouts have in common",
+             "What the result rests on"}  # fmt: skip
     assert drawn <= set(titles) if name != "nothing" else "Why nothing fits" in titles
 
 
@@ -140,7 +141,8 @@ def test_stacks_add_up(runs: Any) -> None:
     for title, whole in (("Where the time goes", "step_time_s"), ("Where the memory goes", "hbm_used_bytes")):
         chart = charts(told, title)[0]
         sums = np.sum([trace["x"] for trace in chart.figure["data"]], axis=0)
-        numbers = [int(re.search(r"row #(\d+)", text)[1]) for text in chart.figure["data"][0]["customdata"]]  # type: ignore[index]
+        told_of = chart.figure["data"][0]["customdata"]
+        numbers = [int(number) for text in told_of for number in re.findall(r"row #(\d+)", text)]
         known = [
             (total, leaders[number][whole]) for total, number in zip(sums, numbers, strict=True) if number in leaders
         ]
@@ -171,9 +173,8 @@ def test_the_tornado_is_of_the_numbers_that_the_study_asked_for(runs: Any) -> No
         told = sections(found)
         numbers = [one["number"] for kept_ in found.certainty for own in kept_["rests_on"].values() for one in own]
     chart = charts(told, "What the result rests on")[0]
-    bars = sorted(
-        zip(*(sum((list(trace[key]) for trace in chart.figure["data"]), []) for key in ("y", "x")), strict=True)
-    )
+    data = chart.figure["data"]
+    bars = sorted(pair for trace in data for pair in zip(trace["y"], trace["x"], strict=True))
     sizes = [abs(value) for _, value in bars]
     assert sizes[0] >= sizes[-1] > 0
     tables = [block for one in told for block in inside(one.blocks) if isinstance(block, Table)]
