@@ -49,14 +49,8 @@ def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
 
 def hatching(shape: str) -> dict[str, Any]:
     """Hatching over a colour, so that bars are told apart without it; none where the shape is empty."""
-    return {
-        "shape": shape,
-        "fillmode": "overlay",
-        "fgcolor": "rgba(0,0,0,0.55)",
-        "fgopacity": 1,
-        "size": 7,
-        "solidity": 0.2,
-    }
+    look = {"fillmode": "overlay", "fgcolor": _INK, "fgopacity": 1, "size": 7, "solidity": 0.2}
+    return {"shape": shape, **look}
 
 
 def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,9 @@ def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> li
     columns = ("design", "model", "quantity", "bias", "measured / predicted", "rests on")
     text = (
         "Every prediction errs. These are the errors of the same software and kind of model on published runs: the "
-        "bias is the median of predicted over measured, less one; eight of ten measurements are expected to lie in the "
-        "range times the prediction. Where nothing of the software was measured, the spread over other software stands in."
+        "bias is the median of predicted over measured, less one; eight of ten measurements are expected to lie in "
+        "the range times the prediction. Where nothing of the software was measured, the spread over other software "
+        "stands in."
     )
     return [Text(text), _chart(bars), Table(columns, rows, folded="The same in numbers, and what they rest on")]
 
