@@ -40,8 +40,8 @@ def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
             "zeroline": False,
         },
         "annotations": [
-            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top", "text": label,
-             "showarrow": False, "align": "left"}
+            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top",
+             "text": label, "showarrow": False, "align": "left"}
             for place, label in enumerate(labels)
         ],
     }  # fmt: skip

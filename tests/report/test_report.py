@@ -21,6 +21,7 @@ from sweep.degrees import best_of_each
 from sweep.page import Block, Chart, Choice, Section, Side, Table, Text
 from sweep.report import FILE, sections, write
 from sweep.report.pages import _views
+from sweep.report.scan import FRONT
 from sweep.running import kept
 
 from .conftest import HOSTILE, STUDIES
@@ -89,7 +90,7 @@ def test_no_row_of_a_design_beats_its_front(runs: Any) -> None:
             drawn = np.stack([better[name][seen.fronts[pair]] for name in pair], axis=1)
             at_least = np.all(every[None] <= drawn[:, None], axis=2)
             assert not np.any(at_least & np.any(every[None] < drawn[:, None], axis=2)), (label, pair)
-            if len(drawn) < 60:  # of a longer front some are drawn
+            if len(drawn) < FRONT:  # of a longer front some are drawn
                 assert np.all(np.any(np.all(drawn[:, None] <= every[None], axis=2), axis=0)), (label, pair)
 
 
