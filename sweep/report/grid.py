@@ -36,10 +36,11 @@ def chart(view: View, cases: Iterable[Case], question: Question, layouts: Mappin
     case = next((one for one in cases if one.index == leader["case"] and one.method == "exact"), None)
     known = view.study.search.rows in ("feasible", "all")
     if not known and case is not None and "phase" not in leader and layouts.get(case.index, 0) <= MOST_LAYOUTS:
-        found = {second: evaluated(case, question, view.objective.name, second) for second in ("pp", "ep")}
+        cells = best_of_each(question, records(question, case), view.objective.name, [("tp", "pp"), ("tp", "ep")])
+        found = {second: cells["tp", second] for second in ("pp", "ep")}
         basis = f"not legal. All {layouts[case.index]:,} legal layouts of the case are evaluated for this picture."
     else:
-        found = {second: _of_rows(view, cells) for second, cells in kept.items()}
+        found = {second: _of_rows(view, own) for second, own in kept.items()}
         basis = f"not legal, or not among the {view.seen.rows:,} rows that the run kept, which this picture is of."
     second = max(("pp", "ep"), key=lambda name: len(found[name]))
     if len(found[second]) < 2:
@@ -48,11 +49,6 @@ def chart(view: View, cases: Iterable[Case], question: Question, layouts: Mappin
             'With rows = "feasible" under [search] it keeps them all.'
         )
     return _chart(view, leader, second, found[second], basis)
-
-
-def evaluated(case: Case, question: Question, quantity: str, second: str) -> dict[tuple[int, int], Cell]:
-    """The best of each pair of degrees of a case, all of its layouts evaluated."""
-    return best_of_each(question, records(question, case), quantity, ("tp", second))
 
 
 def _of_rows(view: View, cells: Mapping[tuple[int, int], tuple[float, int] | None]) -> dict[tuple[int, int], Cell]:

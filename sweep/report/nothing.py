@@ -111,7 +111,7 @@ def _nearest(failed: Sequence[Failure], cases: Iterable[Case], question: Questio
         if case is None or not 0 < one["layouts"] <= MOST_LAYOUTS:
             continue
         known = records(question, case)
-        cells = best_of_each(question, known, question.search.objective, ("tp", "pp"))
+        cells = best_of_each(question, known, question.search.objective, [("tp", "pp")])["tp", "pp"]
         cell: Cell = min(cells.values(), key=lambda cell: (cell.excess, cell.layout))
         found = rows_of(question, known, np.asarray([cell.layout]))
         row = {name: plain_value(name, values[0]) for name, values in found.items()}
