@@ -1,7 +1,8 @@
 """Pictures of charts as they stand in a run's report: python docs/figures/report_charts.py RUN NAME=CHART ...
 
 Each chart whose name begins with CHART (as those who do not see it are told) is saved as docs/figures/NAME.png, from a
-Chromium of the system, driven by playwright. --dark turns the ground dark, --wide=PIXELS sets the width.
+Chromium of the system, driven by playwright. --dark turns the ground dark, --wide=PIXELS sets the width, and
+--pick=LIST=NAME picks a name in the lists of that label first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def main(arguments: list[str]) -> None:
         ground = "dark" if "--dark" in options else "light"
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=ground, device_scale_factor=1.5)
         page.goto((Path(run).resolve() / "report.html").as_uri())
+        for one in options:
+            if one.startswith("--pick="):
+                _, label, picked = one.split("=")
+                page.locator(f"select[data-choice='{label}']:visible").first.select_option(picked)
         for one in charts:
             name, _, title = one.partition("=")
             chart = page.locator(f".chart[aria-label^='{title}']:visible").first

@@ -55,7 +55,8 @@ def _chart(view: View, quantity: str) -> Chart:
     if view.study.phase != "training" and quantity == "tokens_per_s":
         meaning = "Tokens per second of the whole cluster, the best instances at each size."
     meaning += _banded(view.answer, quantity)
-    return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", 380,
+    height = 350 + 22 * len(traces)  # of which the names of the designs take some
+    return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", height,
                  notes=view.notes)  # fmt: skip
 
 

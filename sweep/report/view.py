@@ -150,7 +150,7 @@ def bar_label(row: Row) -> str:
     """A row above a bar: its design and size, and its layout."""
     rumour = " (rumour)" if row["scenario"] else ""
     head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
-    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 52 - len(head))))}"
+    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 58 - len(head))))}"
 
 
 def launcher_of(row: Row) -> str:
