@@ -56,8 +56,8 @@ def _chart(view: View, quantity: str) -> Chart:
         meaning = "Tokens per second of the whole cluster, the best instances at each size."
     meaning += _banded(view.answer, quantity)
     height = 350 + 22 * len(traces)  # of which the names of the designs take some
-    return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", height,
-                 notes=view.notes)  # fmt: skip
+    name = f"{name_of(quantity)}, {view.title}"
+    return Chart(figure(traces, layout), meaning, _formula(view, quantity), name, height, notes=view.notes)
 
 
 def _bars(view: View, quantity: str) -> Chart:
