@@ -127,14 +127,13 @@ def exposed_seconds(
     cost: DataCost,
     layers_per_stage: Any,
     stage_s: Any,
-    layers_s: tuple[Any, Any],
+    passes_s: tuple[Any, Any],
 ) -> Any:
-    """Seconds of data-parallel traffic that the step waits for, and that it waits for the slowest rank.
+    """Seconds of data-parallel traffic that the step waits for.
 
     Parameters
     ----------
-    stage_s : forward and backward of the slowest stage for one microbatch; layers_s : forward and backward of a mean
-        stage's layers for one microbatch.
+    stage_s : forward and backward of the slowest stage for one microbatch; passes_s : of it, each.
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
@@ -157,7 +156,7 @@ def exposed_seconds(
     each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
     if np.any(zero >= 3):
         traffic = cost.shard_traffic
-        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
+        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *passes_s), each)
     return np.where(zero >= 2, each, once)
 
 

@@ -64,6 +64,7 @@ class _Slowest:
     expert: Any
     host: Any
     whole_s: Any  # all stages together, ends included
+    forward_s: Any = 0.0  # of the total; see _with_passes
     offload: Any = 0.0
 
     @property
@@ -136,12 +137,22 @@ def _transfer_seconds(
     return exposed, np.where(staged, seconds + stack.transfer_sync_s, 0.0)
 
 
+def _with_passes(layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any) -> _Slowest:
+    """The slowest stage with the forward's part of its seconds.
+
+    Without a pipeline the parts are known. Of the stage that sets the pace, which may be another on another machine,
+    the forward is `share`, by FLOPs: both parts rise and fall with the stage's time.
+    """
+    alone = whole.of(local.dense.forward_s, local.mixture.forward_s) + local.ends.head_forward_s
+    return replace(slowest, forward_s=np.where(layout.pipeline_parallel > 1, share * slowest.total, alone))
+
+
 def _offloaded(
     system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
 ) -> _Slowest:
     """The slowest stage, and the whole, with what stages wait for activations on their way to the host and back.
 
-    They leave beside the forward, `share` of a stage's time, and return beside the backward. Source: activation
+    They leave beside the forward, `share` of the other stages' time, and return beside the backward. Source: activation
     offloading as in Calculon, Isaev et al., SC 2023 (doi:10.1145/3581784.3607102).
     """
     if system.host is None or not np.any(layout.offload):
@@ -151,14 +162,19 @@ def _offloaded(
     seconds = saved / (system.host.link_bandwidth * system.host.achieved_fraction)
     away = has(layout.offload, "activations", OFFLOADS)
 
-    def wait(stage_s: Any) -> Any:
-        beside = np.maximum(seconds - share * stage_s, 0.0) + np.maximum(seconds - (1.0 - share) * stage_s, 0.0)
-        return np.where(away, beside, 0.0)
+    def wait(pass_s: Any) -> Any:
+        return np.where(away, np.maximum(seconds - pass_s, 0.0), 0.0)
 
-    others = np.maximum(slowest.whole_s - slowest.total, 0.0)
-    waits = wait(slowest.total)
-    waits_elsewhere = (p - 1.0) * wait(others / np.maximum(p - 1.0, 1.0))
-    return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
+    other = np.maximum(slowest.whole_s - slowest.total, 0.0) / np.maximum(p - 1.0, 1.0)
+    leaving = wait(slowest.forward_s)
+    waits = leaving + wait(slowest.total - slowest.forward_s)
+    waits_elsewhere = (p - 1.0) * (wait(share * other) + wait((1.0 - share) * other))
+    return replace(
+        slowest,
+        forward_s=slowest.forward_s + leaving,
+        offload=waits,
+        whole_s=slowest.whole_s + waits + waits_elsewhere,
+    )
 
 
 def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
@@ -169,8 +185,15 @@ def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
     `compute_slowdown`. Seen in weak-scaling series of up to 2,304 H100 (NVIDIA DGX Cloud recipes, NeMo 24.11 to 25.04):
     the step grows by 0.6 % a doubling where traffic that does not hide grows by 0.02 %.
     """
+    if not stack.straggling:
+        return slowest
     share = stack.straggling * np.log2(np.maximum(layout.ranks / _NODE, 1.0))
-    return replace(slowest, compute=slowest.compute + share * slowest.total, whole_s=slowest.whole_s * (1.0 + share))
+    return replace(
+        slowest,
+        compute=slowest.compute + share * slowest.total,
+        forward_s=slowest.forward_s * (1.0 + share),
+        whole_s=slowest.whole_s * (1.0 + share),
+    )
 
 
 def _mean_rank(model: Architecture, layout: Layout, local: LocalCosts, time: TimeParts) -> tuple[Any, Any]:
@@ -204,6 +227,7 @@ def _times(
     dense, mixture = local.dense, local.mixture
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
+    slowest = _with_passes(layout, local, slowest, whole, forward_share)
     slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
     slowest = _straggling(stack, layout, slowest)
     pipeline = PipelineTimes(
@@ -216,7 +240,7 @@ def _times(
         other_stages_s=np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * 2.0 * v * idle_boundary,
     )
     # gathers hide behind all that a stage does and waits for on its own
-    passes = (forward_share * slowest.total, (1.0 - forward_share) * slowest.total)
+    passes = (slowest.forward_s, slowest.total - slowest.forward_s)
     exposed = exposed_seconds(system, stack, layout, data, model.layers / p, slowest.total, passes)
     return TimeParts(
         compute=m * slowest.compute,
