@@ -63,3 +63,12 @@ def test_recomputing_a_share_of_layers_lies_between_none_and_all() -> None:
     half = step(replace(STACK, recompute_share=0.5), recompute=full)
     assert float(half.time.compute) == pytest.approx(np.mean([float(none.time.compute), float(whole.time.compute)]))
     assert float(whole.memory.total) < float(half.memory.total) < float(none.memory.total)
+
+
+def test_recomputing_never_saves_time_beside_gathers() -> None:
+    """Recomputation lengthens the backward, which may hide more for it, but never more than the recomputation takes."""
+    stack = replace(STACK, gradient_wire_bytes=4.0)  # there is a network that hides the forward's traffic alone
+    masks = [recompute_code(names) for names in ((), ("core_attention",), ("core_attention", "feed_forward"), ("full",))]
+    for wire in np.geomspace(0.1, 3.0, 30):
+        times = [float(step(stack, wire=float(wire), recompute=mask).step_time) for mask in masks]
+        assert times == sorted(times), f"network of {wire:.3g} of its bandwidth"
