@@ -48,7 +48,7 @@ def _of_record(model: Linear, runs: Sequence[Run], rows: Any, candidates: Any, b
     columns = np.flatnonzero(candidates)
     moves = np.any(model.slopes[np.ix_(at, columns)] != 0.0, axis=0)  # the others no run of the record knows of
     columns = columns[moves]
-    folds = list(_folds([runs[index] for index in at]))
+    folds = list(_folds([runs[index] for index in map(int, at)]))
     kept = np.zeros(len(columns), bool)
     if len(folds) > 1 and len(columns):
         own = Linear(
