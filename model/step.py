@@ -11,6 +11,8 @@ of 1F1B is the other stages' time once, sum_i(tau_i) - max_i(tau_i). Source: arX
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -63,27 +65,23 @@ class _Slowest:
     context: Any
     expert: Any
     host: Any
+    total: Any  # of all causes
     whole_s: Any  # all stages together, ends included
-    forward_s: Any = 0.0  # of the total; see _with_passes
+    forward_s: Any = 0.0  # of the total, where a layout asks for it; see _with_passes
     offload: Any = 0.0
-
-    @property
-    def total(self) -> Any:
-        """Seconds of the slowest stage."""
-        return self.compute + self.tensor + self.context + self.expert + self.host + self.offload
 
 
 def _paced(stage: Stage, local: LocalCosts, ends_s: Any, share: Any, whole_s: Any) -> _Slowest:
     """Seconds by cause of 1/`share` of a stage's layers and ends."""
     dense, mixture = local.dense, local.mixture
-    return _Slowest(
-        compute=(stage.of(dense.compute_s, mixture.compute_s) + ends_s) / share,
-        tensor=stage.of(dense.tensor_s, mixture.tensor_s) / share,
-        context=stage.of(dense.context_s, mixture.context_s) / share,
-        expert=stage.of(dense.expert_s, mixture.expert_s) / share,
-        host=stage.of(dense.host_s, mixture.host_s) / share,
-        whole_s=whole_s,
-    )
+    causes = {
+        "compute": (stage.of(dense.compute_s, mixture.compute_s) + ends_s) / share,
+        "tensor": stage.of(dense.tensor_s, mixture.tensor_s) / share,
+        "context": stage.of(dense.context_s, mixture.context_s) / share,
+        "expert": stage.of(dense.expert_s, mixture.expert_s) / share,
+        "host": stage.of(dense.host_s, mixture.host_s) / share,
+    }
+    return _Slowest(**causes, total=reduce(add, causes.values()), whole_s=whole_s)
 
 
 def _stage_seconds(stage: Stage, local: LocalCosts) -> Any:
@@ -146,8 +144,11 @@ def _with_passes(layout: Layout, local: LocalCosts, slowest: _Slowest, whole: St
     """The slowest stage with the forward's part of its seconds.
 
     Without a pipeline the parts are known. Of the stage that sets the pace, which may be another on another machine,
-    the forward is `share`, by FLOPs: both parts rise and fall with the stage's time.
+    the forward is `share`, by FLOPs: both parts rise and fall with the stage's time. Only gathers of ZeRO-3 and
+    offloaded activations ask for them.
     """
+    if not (np.any(layout.offload) or np.any(np.asarray(layout.zero_stage) >= 3)):
+        return slowest
     alone = whole.of(local.dense.forward_s, local.mixture.forward_s) + local.ends.head_forward_s
     return replace(slowest, forward_s=np.where(layout.pipeline_parallel > 1, share * slowest.total, alone))
 
@@ -176,6 +177,7 @@ def _offloaded(
     waits_elsewhere = (p - 1.0) * (wait(share * other) + wait((1.0 - share) * other))
     return replace(
         slowest,
+        total=slowest.total + waits,
         forward_s=slowest.forward_s + leaving,
         offload=waits,
         whole_s=slowest.whole_s + waits + waits_elsewhere,
@@ -196,6 +198,7 @@ def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
     return replace(
         slowest,
         compute=slowest.compute + share * slowest.total,
+        total=slowest.total * (1.0 + share),
         forward_s=slowest.forward_s * (1.0 + share),
         whole_s=slowest.whole_s * (1.0 + share),
     )
@@ -271,8 +274,8 @@ def _times(
     m = layout.microbatches
     p = np.asarray(layout.pipeline_parallel, float)
     # gathers hide behind all that a stage does and waits for on its own
-    passes = (slowest.forward_s, slowest.total - slowest.forward_s)
-    exposed = exposed_seconds(system, stack, layout, data, training.architecture.layers / p, slowest.total, passes)
+    layers = training.architecture.layers / p
+    exposed = exposed_seconds(system, stack, layout, data, layers, slowest.total, slowest.forward_s)
     return TimeParts(
         compute=m * slowest.compute,
         tensor=m * slowest.tensor,
