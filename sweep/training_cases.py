@@ -16,7 +16,8 @@ from model.system import System
 from sweep import catalogue
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.flags import applied
-from sweep.published import InexpressibleError, aligned, networked, question
+from sweep.published import InexpressibleError, aligned, networked
+from sweep.questions import question
 from sweep.recipes import Recipes
 from sweep.stack_choice import choose_stack
 
