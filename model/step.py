@@ -29,7 +29,7 @@ from model.legality import violations
 from model.memory import Memory, memory
 from model.pipeline import PipelineTimes, bubble_seconds
 from model.stack import Stack
-from model.stages import Stage, split
+from model.stages import Stage, Stages, split
 from model.system import System
 from model.workload import Training
 
@@ -90,6 +90,17 @@ def _stage_seconds(stage: Stage, local: LocalCosts) -> Any:
     return stage.of(local.dense.forward_s + local.dense.backward_s, local.mixture.forward_s + local.mixture.backward_s)
 
 
+def _at_the_ends(stages: Stages, local: LocalCosts, single: Any, ends_s: Any, head_s: Any) -> tuple[Any, Any]:
+    """Where the first stage of an even split sets the pace, and where the last does."""
+    times = (
+        _stage_seconds(stages.first, local) + np.where(single, ends_s, local.ends.embedding_s),
+        _stage_seconds(stages.middle, local),
+        _stage_seconds(stages.last, local) + head_s,
+    )
+    first = single | ((times[0] >= times[1]) & (times[0] >= times[2]))
+    return first, ~first & (times[2] >= times[1])
+
+
 def _slowest_stage(model: Architecture, stack: Stack, layout: Layout, local: LocalCosts) -> _Slowest:
     """The stage that sets the pace: first, middle or last of an even split, or a balanced split's."""
     stages = split(model, layout)
@@ -103,13 +114,7 @@ def _slowest_stage(model: Architecture, stack: Stack, layout: Layout, local: Loc
         fullest = np.ceil(model.layers / p) / model.layers * (whole_s - ends)
         return _paced(whole, local, ends, np.minimum(p, whole_s / fullest), whole_s)
     single = p <= 1
-    times = (
-        _stage_seconds(stages.first, local) + np.where(single, ends, local.ends.embedding_s),
-        _stage_seconds(stages.middle, local),
-        _stage_seconds(stages.last, local) + head,
-    )
-    first = single | ((times[0] >= times[1]) & (times[0] >= times[2]))
-    last = ~first & (times[2] >= times[1])
+    first, last = _at_the_ends(stages, local, single, ends, head)
     dense = np.where(first, stages.first.dense, np.where(last, stages.last.dense, stages.middle.dense))
     mixture = np.where(first, stages.first.mixture, np.where(last, stages.last.mixture, stages.middle.mixture))
     chosen = Stage(dense, mixture)
@@ -189,14 +194,13 @@ def _mean_rank(model: Architecture, layout: Layout, local: LocalCosts, time: Tim
     return passes * kernels, passes * exchanged + (time.transfer + time.data)
 
 
-def _times(
-    system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
-) -> TimeParts:
-    """Seconds of the step by cause."""
+def _pipelined(
+    system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts
+) -> tuple[_Slowest, Any, PipelineTimes]:
+    """The slowest stage, exposed transfers of a microbatch on a stage, and what the schedule's rules need."""
     model = training.architecture
     p = np.asarray(layout.pipeline_parallel, float)
     v = np.asarray(layout.virtual_stages, float)
-    m = layout.microbatches
     slowest = _slowest_stage(model, stack, layout, local)
     boundary, idle_boundary = _transfer_seconds(system, stack, training, layout, local.ends)
     whole = Stage(float(model.dense_layers), float(model.moe_layers))
@@ -209,15 +213,43 @@ def _times(
     pipeline = PipelineTimes(
         stages=p,
         chunks=v,
-        microbatches=m,
+        microbatches=layout.microbatches,
         stage_s=slowest.total,
         forward_share=forward_share,
         weight_share=whole.of(dense.weight_joules, mixture.weight_joules) / executed,
         other_stages_s=np.maximum(slowest.whole_s - slowest.total, 0.0) + (p - 1.0) * 2.0 * v * idle_boundary,
     )
+    return slowest, transfers, pipeline
+
+
+def pipeline_times(
+    system: System, stack: Stack, training: Training, layout: Layout
+) -> tuple[PipelineTimes, Any, tuple[Any, Any]]:
+    """What a step's schedule is costed from: its times, exposed transfers, and which stage sets the pace.
+
+    Transfers are the seconds of a microbatch on each stage, both ways; the pace is the first stage's, the last one's
+    (two masks), or that of those between. Where stages are evened out all have the same.
+    """
+    local = local_costs(system, stack, training, layout)
+    _, transfers, pipeline = _pipelined(system, stack, training, layout, local)
+    head = local.ends.head_forward_s + local.ends.head_backward_s
+    single = np.asarray(layout.pipeline_parallel) <= 1
+    ends = head + local.ends.embedding_s
+    place = _at_the_ends(split(training.architecture, layout), local, single, ends, head)
+    return pipeline, transfers, place
+
+
+def _times(
+    system: System, stack: Stack, training: Training, layout: Layout, local: LocalCosts, data: DataCost
+) -> TimeParts:
+    """Seconds of the step by cause."""
+    slowest, transfers, pipeline = _pipelined(system, stack, training, layout, local)
+    m = layout.microbatches
+    p = np.asarray(layout.pipeline_parallel, float)
     # gathers hide behind all that a stage does and waits for on its own
-    passes = (forward_share * slowest.total, (1.0 - forward_share) * slowest.total)
-    exposed = exposed_seconds(system, stack, layout, data, model.layers / p, slowest.total, passes)
+    passes = (pipeline.forward_share * slowest.total, (1.0 - pipeline.forward_share) * slowest.total)
+    layers = training.architecture.layers / p
+    exposed = exposed_seconds(system, stack, layout, data, layers, slowest.total, passes)
     return TimeParts(
         compute=m * slowest.compute,
         tensor=m * slowest.tensor,

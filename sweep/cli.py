@@ -40,6 +40,13 @@ COMMANDS = {
         "Names in the catalogue: chips, systems, models, stacks, engines.",
     ),
     "show": ("sweep.commands.catalogue:show", "One entry of the catalogue, with the source of every number."),
+    "export": (
+        "sweep.commands.export:export",
+        "The launch script of a layout: Megatron, MindSpeed, torchtitan, vLLM, SGLang, TensorRT-LLM.",
+    ),
+    "trace": ("sweep.commands.trace:trace", "A step as a timeline for Perfetto: a lane for every resource and stage."),
+    "import": ("sweep.commands.import_:import_", "A Hugging Face config.json as a model of the catalogue."),
+    "schema": ("sweep.commands.schema:schema", "JSON Schemas of studies, catalogue entries and cases, for editors."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 

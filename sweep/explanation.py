@@ -224,35 +224,38 @@ def _value(key: str, text: str) -> int:
 
 def explain_layout(
     *, model: str | None, system: str | None, chips: int | None, layout: str | None, batch: int, sequence: int,
-    number_format: str, stack: str | None,
+    number_format: str, stack: str | None, banded: bool = True, command: str = "explain",
 ) -> Explanation:  # fmt: skip
-    """Explain a layout given on the command line. Raises InputError with what is missing or wrong."""
+    """Explain a layout given on the command line, with its bands or without.
+
+    Raises InputError with what is missing or wrong.
+    """
     missing = [
-        Problem("explain", f"--{name}", "is needed without a RUN#ROW", None, "give it")
+        Problem(command, f"--{name}", "is needed without a RUN#ROW", None, "give it")
         for name, value in (("model", model), ("system", system), ("chips", chips))
         if value is None
     ]
     if number_format not in TRAINING_FORMATS:
         missing.append(
             Problem(
-                "explain", "--format", "unknown number format", number_format, nearest(number_format, TRAINING_FORMATS)
+                command, "--format", "unknown number format", number_format, nearest(number_format, TRAINING_FORMATS)
             )
         )
     for name, value in (("chips", chips), ("batch", batch), ("sequence", sequence)):
         if value is not None and value < 1:
-            missing.append(Problem("explain", f"--{name}", "must be positive", value))
+            missing.append(Problem(command, f"--{name}", "must be positive", value))
     if missing or model is None or system is None or chips is None:
         raise InputError(missing)
     machine = catalogue.system(system, prices=DEFAULT_PRICES, operation=DEFAULT_OPERATION)
     if not machine.chip.supports(number_format):
-        raise InputError([Problem("explain", "--format", f"{machine.chip.name} does not compute in it", number_format,
+        raise InputError([Problem(command, "--format", f"{machine.chip.name} does not compute in it", number_format,
                                   "one of " + ", ".join(filter(machine.chip.supports, TRAINING_FORMATS)))])  # fmt: skip
     ranks = chips * machine.chip.ranks_per_package
     software = catalogue.stack(stack or catalogue.default_stack(system))
     training = Training(catalogue.architecture(model), sequence, number_format)
     design = Design(system, system, software.name, (chips,))
     found = explanation_of(machine, software, training, parse_layout(layout or "", ranks, batch), chips)
-    return _with_bands(found, design)
+    return _with_bands(found, design) if banded else found
 
 
 def _with_bands(found: Explanation, design: Design) -> Explanation:
@@ -277,9 +280,10 @@ def explanation_of(
     return Explanation(machine, software, training, layout, chips, cost, bound, rumours)
 
 
-def explain_row(reference: str) -> Explanation | ServedExplanation:
+def explain_row(reference: str, banded: bool = True) -> Explanation | ServedExplanation:
     """Explain a row of a run, given as RUN#ROW, with the catalogue that the run kept and what its study changed.
 
+    `banded`: with how sure a rumoured machine's numbers are, which takes a second.
     Raises InputError where the run or the row does not exist.
     """
     from sweep.store import find_run, kept_catalogue, place, read_row
@@ -291,14 +295,19 @@ def explain_row(reference: str) -> Explanation | ServedExplanation:
     run = find_run(place(folder))
     found = read_row(run, int(row))
     with kept_catalogue(run) as kept:
-        if "phase" not in found:
-            return _explained(found, kept)
-        from sweep.serving_explanation import explain_served
-
-        return explain_served(found, kept)
+        return explain_found(found, kept, banded)
 
 
-def _explained(found: dict[str, Any], kept: Path) -> Explanation:
+def explain_found(row: dict[str, Any], kept: Path | None, banded: bool = True) -> Explanation | ServedExplanation:
+    """Explain a row as it stands in a data set or an answer; `kept` is a folder of the entries that it rests on."""
+    if "phase" not in row:
+        return _explained(row, kept, banded)
+    from sweep.serving_explanation import explain_served
+
+    return explain_served(row, kept, banded)
+
+
+def _explained(found: dict[str, Any], kept: Path | None, banded: bool) -> Explanation:
     """Explain a row with the catalogue entries of its run."""
     coded = (*_WORDS, *_MASKS)
     fields = {
@@ -313,4 +322,5 @@ def _explained(found: dict[str, Any], kept: Path) -> Explanation:
     software = catalogue.stack(found["stack"], kept)
     own = (machine_of_row(found, kept), software, training, Layout(**fields), int(found["chips"]), kept)
     explained = explanation_of(*own)
-    return _with_bands(explained, design_of_row(found, kept)) if found["corner"] == "nominal" else explained
+    wanted = banded and found["corner"] == "nominal"
+    return _with_bands(explained, design_of_row(found, kept)) if wanted else explained

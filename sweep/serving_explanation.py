@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.architecture import Architecture
 from model.serving.cost import ServingCost
 from model.serving.instance import SHORT, Instance
 from model.serving.stack import ServingStack
@@ -30,6 +31,7 @@ class ServedExplanation:
     row: dict[str, Any]
     system: System
     engine: ServingStack
+    architecture: Architecture
     costs: dict[str, ServingCost]  # "serving", "prefill", "decode"
     rumours: tuple[str, ...]
     bands: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # 10, 50, 90 % of a rumoured machine
@@ -100,8 +102,11 @@ class ServedExplanation:
         return [*known, *bands_text(self.bands, self.rumoured_share)]
 
 
-def explain_served(row: dict[str, Any], extra: Path | None = None) -> ServedExplanation:
-    """Explain a row of serving; `extra` is a folder of the catalogue entries that it rests on."""
+def explain_served(row: dict[str, Any], extra: Path | None = None, banded: bool = True) -> ServedExplanation:
+    """Explain a row of serving; `extra` is a folder of the catalogue entries that it rests on.
+
+    `banded`: with how sure a rumoured machine's numbers are, which takes a second.
+    """
     system, engine = machine_of_row(row, extra), catalogue.engine(row["stack"], extra)
     phases: dict[str, tuple[Phase, str]] = {row["phase"]: (row["phase"], "")}
     if row["deployment"] == "disaggregated":
@@ -115,8 +120,9 @@ def explain_served(row: dict[str, Any], extra: Path | None = None) -> ServedExpl
 
     kinds = provenance.source_kinds(system.name, extra)
     rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
-    bands, share = layout_bands(design_of_row(row, extra), row) if row["corner"] == "nominal" else ({}, None)
-    return ServedExplanation(row, system, engine, costs, rumours, bands, share)
+    wanted = banded and row["corner"] == "nominal"
+    bands, share = layout_bands(design_of_row(row, extra), row) if wanted else ({}, None)
+    return ServedExplanation(row, system, engine, shape, costs, rumours, bands, share)
 
 
 def instance_of(row: dict[str, Any], head: str = "") -> Instance:

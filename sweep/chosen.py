@@ -1,0 +1,116 @@
+"""The one row or layout that a command is about: a row of a run, its best row, or a layout given in words."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sweep.columns import QUANTITIES
+from sweep.errors import problem
+
+if TYPE_CHECKING:
+    from sweep.explanation import Explanation
+    from sweep.serving_explanation import ServedExplanation
+    from sweep.store import Place
+
+_OBJECTIVE = "tokens_per_s"  # of a study that names none
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a command is about, and where it comes from in words."""
+
+    found: Explanation | ServedExplanation
+    origin: str
+
+
+def chosen_row(reference: str) -> Chosen:
+    """A row given as RUN#ROW, or the best row of RUN by its study's objective.
+
+    Raises
+    ------
+    InputError
+        Where the run or the row does not exist, or no row of the run is feasible.
+    """
+    from sweep.explanation import explain_row
+
+    if "#" in reference:
+        return Chosen(explain_row(reference, banded=False), f"row {reference}")
+    from sweep.store import find_run, place
+
+    run = find_run(place(reference))
+    number, quantity = best_row(run)
+    whole = f"{reference.rstrip('/')}#{number}"
+    return Chosen(explain_row(whole, banded=False), f"row {whole}, the best of the run by {quantity}")
+
+
+def best_row(run: Place) -> tuple[int, str]:
+    """Place of the best feasible row of a run, counted from 0, and the quantity that it is best by.
+
+    Machines as they are nominally; of equal rows the first. Raises InputError where no row is feasible.
+    """
+    from sweep.store.parts import read_table
+
+    try:
+        study = tomllib.loads((run / "study.toml").read_bytes().decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
+        raise problem(run, "study.toml", f"cannot be read: {failure}") from None
+    named = study.get("outer", {}).get("objectives") or study.get("search", {}).get("objective") or _OBJECTIVE
+    quantity = QUANTITIES[named if isinstance(named, str) else named[0]]
+    before, best, at = 0, np.inf, -1
+    from sweep.store import parts_of
+
+    for part in parts_of(run):
+        rows = read_table(part, [quantity.name, "feasible", "corner"])
+        values = quantity.sign * np.asarray(rows[quantity.name].to_numpy(), float)
+        legal = np.asarray(rows["feasible"].to_numpy(), bool) & (
+            np.asarray(rows["corner"].to_pylist(), object) == "nominal"
+        )
+        values = np.where(legal & ~np.isnan(values), values, np.inf)
+        if len(values) and values.min() < best:
+            best, at = float(values.min()), before + int(values.argmin())
+        before += rows.num_rows
+    if at < 0:
+        raise problem(run, "designs", "no row of the run is feasible", None, "name one as RUN#ROW")
+    return at, quantity.name
+
+
+def chosen_layout(**given: Any) -> Chosen:
+    """A layout given in words, as `sweep explain` takes it. Raises InputError with what is missing or wrong."""
+    from sweep.explanation import explain_layout
+
+    return Chosen(explain_layout(**given, banded=False), "the layout on the command line")
+
+
+def chosen_answer(text: str, command: str, options: dict[str, str]) -> Chosen:
+    """The best row of a study that is answered in this process.
+
+    Parameters
+    ----------
+    text
+        The study.
+    command
+        Its name in messages.
+    options
+        Key of the study -> option that it came from.
+
+    Raises
+    ------
+    InputError
+        With every problem, by the options.
+    NothingFeasible
+        Where no layout meets the targets.
+    """
+    from sweep.asking import ask
+    from sweep.errors import NothingFeasible
+    from sweep.explanation import explain_found
+
+    answered = ask(text, command, options)
+    if not answered.answer.rows:
+        reasons = [f"  {row['design']}, {row['work']}: {row['reason']}" for row in answered.answer.failed]
+        raise NothingFeasible("\n".join(["no feasible layout", *reasons]))
+    row = answered.answer.rows[0]
+    return Chosen(explain_found(row, None, banded=False), "the best layout found for the question")

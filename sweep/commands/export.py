@@ -1,0 +1,142 @@
+"""`sweep export`: the launch arguments of a layout for a training framework or a serving engine."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from sweep.chosen import Chosen
+
+Phase = Literal["training", "prefill", "decode", "serving"]
+_OPTIONS = {
+    "workloads[0].model": "--model",
+    "designs[0].system": "--system",
+    "designs[0].engine": "--stack",
+    "chips[0]": "--chips",
+    "traffic.input_tokens": "--input",
+    "traffic.output_tokens": "--output",
+    "targets.ttft": "--ttft",
+    "targets.tpot": "--tpot",
+    "serving.weight_format": "--format",
+    "serving.kv_format": "--kv-format",
+}
+
+
+def export(
+    row: str | None = None,
+    *,
+    to: str | None = None,
+    model: str | None = None,
+    system: str | None = None,
+    chips: int | None = None,
+    layout: str | None = None,
+    phase: Phase = "training",
+    batch: int = 1024,
+    sequence: int = 4096,
+    input: str = "4096",
+    output_tokens: Annotated[str, Parameter(name="--answer")] = "1024",
+    ttft: str | None = None,
+    tpot: str | None = None,
+    number_format: Annotated[str | None, Parameter(name="--format")] = None,
+    kv_format: str | None = None,
+    stack: str | None = None,
+    output: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Write the launch script of a layout: arguments that the framework documents, and what it cannot express.
+
+    Parameters
+    ----------
+    row
+        A row of a run as RUN#ROW, or RUN for its best row.
+    to
+        megatron-lm, megatron-bridge, mindspeed-llm, torchtitan; vllm, vllm-ascend, sglang, tensorrt-llm. Unless given,
+        the one of the row's software.
+    model, system
+        Names in the catalogue.
+    chips
+        Number of chips (packages).
+    layout
+        Of training, as in "tp=8,pp=16,dp=64,mbs=1,recompute=none"; of serving, degrees to hold while the others are
+        searched.
+    phase
+        Training, or which part of serving.
+    batch, sequence
+        Of training: sequences of a step, tokens of a sequence.
+    input, output_tokens
+        Of serving: mean tokens of a prompt and of an answer.
+    ttft, tpot
+        Of serving: most that the mean time to first token and per output token may be, as in "50 ms".
+    number_format
+        Of the matmuls: of training bf16 unless given, of serving the narrowest usual one that the chip runs.
+    kv_format
+        Of serving: of the cache of keys and values.
+    stack
+        Software of training or of serving; by default the system's.
+    output
+        File to write the script to; by default standard output.
+    json
+        Print one JSON object: framework, release, source, job, commands, not_expressed, remarks.
+    """
+    from sweep.launch.export import launch
+
+    if row is not None:
+        from sweep.chosen import chosen_row
+
+        chosen = chosen_row(row)
+    elif phase == "training":
+        from sweep.chosen import chosen_layout
+
+        chosen = chosen_layout(
+            command="sweep export", model=model, system=system, chips=chips, layout=layout, batch=batch,
+            sequence=sequence, number_format=number_format or "bf16", stack=stack,
+        )  # fmt: skip
+    else:
+        targets = {"ttft": ttft, "tpot": tpot}
+        chosen = _served(model, system, chips, layout, phase, (input, output_tokens), targets, number_format,
+                         kv_format, stack)  # fmt: skip
+    made = launch(chosen.found, chosen.origin, to)
+    if output is not None:
+        output.write_text(made.script(), encoding="utf-8")
+        output.chmod(0o755)
+    if json:
+        sys.stdout.write(json_text.dumps(made.as_json(), allow_nan=False) + "\n")
+    elif output is None:
+        sys.stdout.write(made.script())
+    for line in () if output is None else (*made.lacking,):
+        sys.stderr.write(f"{made.framework} cannot express: {line}\n")
+
+
+def _served(
+    model: str | None, system: str | None, chips: int | None, layout: str | None, phase: Phase,
+    lengths: tuple[str, str], targets: dict[str, str | None], number_format: str | None, kv_format: str | None,
+    engine: str | None,
+) -> Chosen:  # fmt: skip
+    """The best instances of a question of serving."""
+    from sweep.asking import at_most, held, served_in, toml, with_unit
+    from sweep.chosen import chosen_answer
+    from sweep.errors import InputError, Problem
+
+    missing = [
+        Problem("sweep export", f"--{name}", "is needed without a RUN", None, "give it")
+        for name, value in (("model", model), ("system", system), ("chips", chips))
+        if value is None
+    ]
+    if missing or chips is None:
+        raise InputError(missing)
+    asked, answered = (with_unit(length, "token") for length in lengths)
+    tables: dict[str, Any] = {
+        "workloads": {"model": model},
+        "designs": {"system": system, "engine": engine},
+        "traffic": {"input_tokens": asked, "output_tokens": answered},
+        "serving": {"weight_format": number_format or served_in(system), "kv_format": kv_format},
+        "targets": {name: at_most(limit) for name, limit in targets.items()},
+        "layout": held(layout, training=False),
+    }
+    text = toml(tables, {"question": f"How does {system} serve {model}?", "phase": phase, "chips": [chips]})
+    return chosen_answer(text, "sweep export", _OPTIONS)

@@ -1,0 +1,125 @@
+"""Which frameworks launch a row, and the launch itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sweep import catalogue
+from sweep.errors import nearest, problem
+from sweep.explanation import Explanation
+from sweep.launch.arguments import Launch
+from sweep.launch.bridge import megatron_bridge
+from sweep.launch.jobs import ServingJob, TrainingJob, serving_job, training_job
+from sweep.launch.megatron import megatron_lm, mindspeed_llm
+from sweep.launch.sglang import sglang
+from sweep.launch.tensorrt import tensorrt_llm
+from sweep.launch.titan import torchtitan
+from sweep.launch.vllm import vllm, vllm_ascend
+
+if TYPE_CHECKING:
+    from sweep.serving_explanation import ServedExplanation
+
+TRAINERS: Mapping[str, Callable[[TrainingJob], Launch]] = {
+    "megatron-lm": megatron_lm,
+    "megatron-bridge": megatron_bridge,
+    "mindspeed-llm": mindspeed_llm,
+    "torchtitan": torchtitan,
+}
+SERVERS: Mapping[str, Callable[[ServingJob], Launch]] = {
+    "vllm": vllm,
+    "vllm-ascend": vllm_ascend,
+    "sglang": sglang,
+    "tensorrt-llm": tensorrt_llm,
+}
+# Short and other names that people type.
+OTHER_NAMES = {
+    "megatron": "megatron-lm",
+    "mcore": "megatron-lm",
+    "nemo": "megatron-bridge",
+    "mindspeed": "mindspeed-llm",
+    "modellink": "mindspeed-llm",
+    "titan": "torchtitan",
+    "trtllm": "tensorrt-llm",
+    "trt-llm": "tensorrt-llm",
+}
+# Frameworks that records of the catalogue name -> the one to export to, where they differ.
+_OF_RECORDS = {
+    "megatron-core": "megatron-lm",
+    "nemo": "megatron-bridge",
+    "mlperf": "megatron-bridge",
+    "mindspeed": "mindspeed-llm",
+    "mindformers": "mindspeed-llm",
+    "cann": "vllm-ascend",
+    "cloudmatrix-infer": "vllm-ascend",
+    "trtllm": "tensorrt-llm",
+    "sglang-ant": "sglang",
+    "fsdp": "torchtitan",
+    "llm-foundry": "torchtitan",
+}
+
+
+def framework(kind: str, record: str, vendor: str, to: str | None) -> tuple[str, bool]:
+    """The framework to export to, and whether the record of the software names it.
+
+    Parameters
+    ----------
+    kind
+        "stacks" or "engines".
+    record
+        Name of the stack or engine that the row was predicted with.
+    vendor
+        Of the chip, for a record whose framework is not among those known here.
+    to
+        What the user asked for; None: what fits the record.
+
+    Raises
+    ------
+    InputError
+        For an unknown framework, or one of the other kind.
+    """
+    known: Mapping[str, Any] = TRAINERS if kind == "stacks" else SERVERS
+    other: Mapping[str, Any] = SERVERS if kind == "stacks" else TRAINERS
+    named = []
+    if record in catalogue.names("stacks" if kind == "stacks" else "engines"):
+        facts = catalogue.entry("stacks" if kind == "stacks" else "engines", record).facts
+        named = [_OF_RECORDS.get(name, name) for name in facts["frameworks"]]
+    own = next((name for name in named if name in known), None)
+    if to is not None:
+        asked = OTHER_NAMES.get(to, to)
+        if asked in other:
+            rule = "serves" if kind == "stacks" else "trains"
+            raise problem("sweep export", "--to", f"{asked} {rule}, and the row does not", to,
+                          "one of " + ", ".join(known))  # fmt: skip
+        if asked not in known:
+            raise problem("sweep export", "--to", "no framework of this name", to, nearest(to, [*known, *OTHER_NAMES]))
+        return asked, asked == own or asked in named
+    if own is not None:
+        return own, True
+    ascend = vendor.lower() == "huawei"
+    return ("mindspeed-llm" if ascend else "megatron-lm") if kind == "stacks" else (
+        "vllm-ascend" if ascend else "vllm"
+    ), False  # fmt: skip
+
+
+def launch(found: Explanation | ServedExplanation, origin: str, to: str | None = None) -> Launch:
+    """The launch of an explained row or layout; `origin` says where it comes from."""
+    training = isinstance(found, Explanation)
+    record = found.stack.name if isinstance(found, Explanation) else found.engine.name
+    vendor = str(catalogue.entry("chips", found.system.chip.name).facts.get("vendor", "")) \
+        if found.system.chip.name in catalogue.names("chips") else ""  # fmt: skip
+    name, own = framework("stacks" if training else "engines", record, vendor, to)
+    made = (
+        TRAINERS[name](training_job(found, origin))
+        if isinstance(found, Explanation)
+        else SERVERS[name](serving_job(found, origin))
+    )
+    remarks = list(made.remarks)
+    if not own:
+        remarks.insert(0, f"The row was predicted with {record}, which is not {made.framework}: expect another speed.")
+    broken = found.violations()
+    if broken:
+        remarks.insert(0, "The layout does NOT run as it is: " + ", ".join(broken) + ".")
+    from dataclasses import replace
+
+    return replace(made, remarks=tuple(remarks))
