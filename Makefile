@@ -27,7 +27,7 @@ run: $(READY) ## run the study of the Ascend generations; STUDY=... runs another
 	$(BIN)/sweep run $(STUDY)
 
 test: $(READY) ## run every test
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal
 
 check: $(READY) ## lint, format, types, layering, dependencies
 	$(BIN)/ruff check .

@@ -47,6 +47,8 @@ COMMANDS = {
     "trace": ("sweep.commands.trace:trace", "A step as a timeline for Perfetto: a lane for every resource and stage."),
     "import": ("sweep.commands.import_:import_", "A Hugging Face config.json as a model of the catalogue."),
     "schema": ("sweep.commands.schema:schema", "JSON Schemas of studies, catalogue entries and cases, for editors."),
+    "report": ("sweep.commands.report:report", "Write a run's report: one page that opens offline."),
+    "dashboard": ("sweep.commands.dashboard:dashboard", "Show a run's trials in optuna-dashboard."),
     "digest": ("sweep.commands.digest:digest", "Hash of a run's rows: equal for equal results."),
 }
 

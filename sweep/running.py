@@ -203,6 +203,7 @@ class Kept:
     headlines: tuple[str, ...]
     notes: tuple[str, ...]
     certainty: tuple[Mapping[str, Any], ...]
+    digest: str
     complete: bool
 
 
@@ -219,7 +220,7 @@ def kept(run: str | PathLike[str] | Place) -> Iterator[Kept]:
         listed, notes = ([], study.notes) if study.outer else cases(study)
         question = Question(study.axes, study.search, study.constraints, study.seed, (), study.phase)
         read = _Run(study, RunFolder(path), question, listed, None, lambda: pool(0))
-        outcomes = {line["case"]: line for line in read.folder.lines() if line.get("done") == "case"}
+        outcomes = _outcomes(read.folder)
         _must_be_the_same(path, listed, outcomes)
         found = add_bands(study, _read_back(read))
         lines_of = headlines if study.phase == "training" else serving_answer.headlines
@@ -228,8 +229,21 @@ def kept(run: str | PathLike[str] | Place) -> Iterator[Kept]:
         if (path / _CERTAINTY).exists():
             with suppress(ValueError):
                 sure = tuple(json.loads((path / _CERTAINTY).read_text()))
-        whole = store.is_finished(path)
-        yield Kept(path, study, found, outcomes, (*lines, *_front(read)), notes, sure, whole)
+        digest, whole = store.digest(path), store.is_finished(path)
+        yield Kept(path, study, found, outcomes, (*lines, *_front(read)), notes, sure, digest, whole)
+
+
+def as_kept(study: Study, finished: Finished) -> Kept:
+    """What a run that has just ended left, without reading its answer once more."""
+    outcomes = _outcomes(RunFolder(finished.path))
+    return Kept(
+        finished.path, study, finished.answer, outcomes, finished.headlines, finished.notes, finished.certainty,
+        finished.digest, not finished.failed,
+    )  # fmt: skip
+
+
+def _outcomes(folder: RunFolder) -> dict[int, Mapping[str, Any]]:
+    return {line["case"]: line for line in folder.lines() if line.get("done") == "case"}
 
 
 def _must_be_the_same(path: Place, listed: Sequence[Case], outcomes: Mapping[int, Mapping[str, Any]]) -> None:
@@ -354,7 +368,7 @@ def _compute(run: _Run) -> tuple[tuple[Mapping[str, Any], ...], int]:
 
 def _read_back(run: _Run) -> Answer:
     """The answer of the cases that are done."""
-    outcomes = {line["case"]: line for line in run.folder.lines() if line.get("done") == "case"}
+    outcomes = _outcomes(run.folder)
     found = _answer(run.study, run.listed, outcomes)
     places = store.row_numbers(run.folder.path, [(row["case"], row["layout_id"]) for row in found.rows])
     for row in found.rows:

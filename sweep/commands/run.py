@@ -16,7 +16,7 @@ from sweep.cli import FAILED
 from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
 from sweep.running import Finished, run_study
-from sweep.study import load
+from sweep.study import Study, load
 from sweep.tables import answer_table, certainty_tables
 
 _SHOWN = 10  # failed cases listed in the message
@@ -32,6 +32,7 @@ def run(
     dashboard: bool = False,
     storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
+    report: bool = True,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Run a study, or continue it where it was stopped.
@@ -56,18 +57,24 @@ def run(
         journal file, sqlite:///FILE, postgresql+psycopg://USER@HOST/DATABASE or grpc://HOST:PORT.
     all_sizes
         Print every column of the answer.
+    report
+        Write the report of the run, report.html, into its folder.
     as_json
-        Print one JSON object: run, digest, answer, failed.
+        Print one JSON object: run, digest, answer, failed, report.
     """
+    asked = load(study)
     try:
-        finished = run_study(load(study), out, workers, address, dashboard, storage, max_workers)
+        finished = run_study(asked, out, workers, address, dashboard, storage, max_workers)
     except KeyboardInterrupt as stop:
         sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
         return exit_code(stop)
-    if as_json:
-        sys.stdout.write(json.dumps(told(as_object(finished)), allow_nan=False) + "\n")
-    else:
+    if not as_json:
         show(finished, wide=all_sizes)
+    page = _report(asked, finished) if report else None
+    if as_json:
+        sys.stdout.write(json.dumps(told({**as_object(finished), "report": page}), allow_nan=False) + "\n")
+    elif page is not None:
+        sys.stdout.write(f"Charts, sources and errors: {page}\n")
     if finished.failed:
         sys.stderr.write(_failures(finished))
         return FAILED
@@ -75,6 +82,16 @@ def run(
         reasons = "\n".join(f"  {_what(row)}: {row['reason']}" for row in finished.answer.failed)
         raise NothingFeasible(f"no design has a feasible layout\n{reasons}")
     return 0
+
+
+def _report(study: Study, finished: Finished) -> str:
+    """Write the report, unless this very run has one already, and say where it is."""
+    from sweep.report import FILE, write_finished
+
+    page = finished.path / FILE
+    if finished.fresh or not page.exists():
+        write_finished(study, finished)
+    return str(page)
 
 
 def as_object(finished: Finished) -> dict[str, Any]:

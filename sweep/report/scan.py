@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from sweep.store import Place
 
-FAINT = 400  # feasible rows drawn beside the front of a comparison
-HOLLOW = 120  # infeasible rows drawn
+FAINT = 300  # feasible rows drawn beside the front of a comparison
+HOLLOW = 90  # infeasible rows drawn
 FRONT = 60  # rows of a design's front drawn
-TOP = 8  # best rows of a design kept
-_OF_A_PART = 256  # rows of a part that a sample is drawn from
+TOP = 24  # best rows of a design kept
+_OF_A_PART = 200  # rows of a part that a sample is drawn from
 _AHEAD = 3
 _IDENTITY = (
     "model", "number_format", "design", "corner", "chips", "phase", "input_tokens", "output_tokens",
@@ -110,8 +110,8 @@ def scan(run: Place, title_of: Any, objective: str, pairs: Sequence[Pair]) -> di
                 one.rows += rows
                 one.feasible += _take(of_design, part, before, objective, pairs, int(identity["chips"]))
         before += rows
-    for of_design in gathered.values():
-        _finish(of_design)
+    for (title, _), of_design in gathered.items():
+        _finish(of_design, len(found[title].designs))
     return found
 
 
@@ -179,14 +179,14 @@ def _note_grid(seen: Design, part: pa.Table, value: Array, feasible: Array, befo
                 cells.setdefault(cell, None)
 
 
-def _finish(kept: _Gathered) -> None:
-    """Write down what is kept, no more of anything than is drawn."""
+def _finish(kept: _Gathered, designs: int) -> None:
+    """Write down what is kept, no more of anything than is drawn of so many designs."""
     seen = kept.seen
     seen.best = [int(one) for one in kept.best[1]]
     for pair, (points, rows) in kept.fronts.items():
         order = np.argsort(points[:, 0], kind="stable")
         seen.fronts[pair] = _some(rows[order], FRONT)
-    seen.feasible, seen.infeasible = (_some(np.asarray(rows, np.int64), most) for rows, most in (
+    seen.feasible, seen.infeasible = (_some(np.asarray(rows, np.int64), -(-most // designs)) for rows, most in (
         (seen.feasible, FAINT), (seen.infeasible, HOLLOW)))  # fmt: skip
 
 

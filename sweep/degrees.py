@@ -1,0 +1,105 @@
+"""The best layout for each pair of two degrees, over all else: what a heatmap of a case shows.
+
+All legal layouts of a case are evaluated, also those that a search never had to look at; a layout that is infeasible
+counts by how far it is from being feasible, so that a case without any has a nearest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from model.layout import SHORT, Array
+from sweep.cases import Question, Records
+from sweep.columns import QUANTITIES
+from sweep.evaluation import evaluate, partial_costs
+from sweep.space import BLOCK, Listing
+
+_NODES = 4096
+_LONG = {short: name for name, short in SHORT.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The best layout of a pair of degrees.
+
+    Attributes
+    ----------
+    layout
+        Its number within the case.
+    value
+        The quantity; of an infeasible layout too.
+    excess
+        0 where it is feasible; else the sum of its violations, each as a share of its limit.
+    broken
+        The violation that is the largest share of its limit; empty where it is feasible.
+    """
+
+    layout: int
+    value: float
+    excess: float
+    broken: str
+
+
+Cells = dict[tuple[int, int], Cell]
+
+
+def best_of_each(question: Question, known: Records, quantity: str, degrees: tuple[str, str]) -> Cells:
+    """The best layout of each pair of degrees: the feasible ones before the others, then by the quantity.
+
+    Parameters
+    ----------
+    degrees
+        Short names, as in ("tp", "pp").
+    """
+    found: Cells = {}
+    space = known.space
+    for start in range(0, len(space.offsets) - 1, _NODES):
+        nodes = np.arange(start, min(start + _NODES, len(space.offsets) - 1))
+        nodes = nodes[space.offsets[nodes + 1] > space.offsets[nodes]]
+        if len(nodes):
+            _look(question, known, quantity, degrees, space.listing(nodes), found)
+    return found
+
+
+def _look(
+    question: Question, known: Records, quantity: str, degrees: tuple[str, str], listing: Listing, found: Cells
+) -> None:
+    partial = partial_costs(known, listing)
+    sign = QUANTITIES[quantity].sign
+    for mesh in listing.meshes():
+        for block in mesh.cut(BLOCK):
+            cost = evaluate(known, partial, block)
+            layout = partial.listing.layout(block)
+            shares = _shares(question, known, cost)
+            flat = {name: np.broadcast_to(share, block.shape).reshape(-1) for name, share in shares.items()}
+            excess = np.sum(list(flat.values()), axis=0)
+            value = sign * np.broadcast_to(np.asarray(QUANTITIES[quantity].read(cost)), block.shape).reshape(-1)
+            keys = [np.broadcast_to(getattr(layout, _LONG[name]), block.shape).reshape(-1) for name in degrees]
+            order = np.lexsort((value, excess, *keys[::-1]))
+            code = np.stack([key[order] for key in keys])
+            first = order[np.flatnonzero(np.append(True, np.any(code[:, 1:] != code[:, :-1], axis=0)))]
+            numbers = block.numbers(first)
+            for at, number in zip(first.tolist(), numbers.tolist(), strict=True):
+                broken = max(flat, key=lambda name: flat[name][at]) if excess[at] > 0 else ""
+                cell = Cell(int(number), sign * float(value[at]), float(excess[at]), broken)
+                pair = int(keys[0][at]), int(keys[1][at])
+                old = found.get(pair)
+                if old is None or (cell.excess, sign * cell.value) < (old.excess, sign * old.value):
+                    found[pair] = cell
+
+
+def _shares(question: Question, known: Records, cost: Any) -> Mapping[str, Array]:
+    """How far beyond each limit, as a share of it; 0 where it is met."""
+    found = {}
+    for name, excess in cost.violations.items():
+        limit = known.stack.usable_memory * known.system.chip.hbm_bytes if name == "hbm_bytes" else 1.0
+        found[name] = np.maximum(np.asarray(excess) / limit, 0.0)
+    for name, sense, limit in question.constraints:
+        value = np.asarray(QUANTITIES[name].read(cost))
+        over = value - limit if sense == "<=" else limit - value
+        found[f"limit_{name}"] = np.maximum(over / abs(limit), 0.0)
+    return found

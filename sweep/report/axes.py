@@ -1,0 +1,63 @@
+"""What the axes of charts have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sweep.columns import QUANTITIES
+from sweep.report.view import axis_title
+
+_MANY_TIMES = 30.0  # ends of an axis so far apart are drawn in logarithms
+
+
+def axis(quantity: str, values: Iterable[float | None], title: str | None = None) -> dict[str, Any]:
+    """The axis of a quantity; in logarithms where its values lie far apart."""
+    known = [float(value) for value in values if value is not None and math.isfinite(value) and value > 0]
+    far = bool(known) and max(known) > _MANY_TIMES * min(known)
+    found: dict[str, Any] = {"title": {"text": title or axis_title(quantity)}, "type": "log" if far else "linear"}
+    if far:
+        found["dtick"] = 1 if max(known) > 1e3 * min(known) else "D2"
+    if known and max(known) >= 1e3:
+        found["tickformat"] = "~s"
+    if not far:
+        found["rangemode"] = "tozero"
+    return found
+
+
+def direction(quantity: str) -> str:
+    """Which way is better, in a word."""
+    return "more" if QUANTITIES[quantity].better == "more" else "less"
+
+
+def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
+    """Part of a layout: a label over each bar, at 0, 1, ... downwards, where a phone has room for it."""
+    return {
+        "yaxis": {
+            "range": [len(labels) - 0.5, -0.5], "showticklabels": False, "ticks": "", "showgrid": False,
+            "zeroline": False,
+        },
+        "annotations": [
+            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top", "text": label,
+             "showarrow": False, "align": "left"}
+            for place, label in enumerate(labels)
+        ],
+    }  # fmt: skip
+
+
+def hatching(shape: str) -> dict[str, Any]:
+    """Hatching over a colour, so that bars are told apart without it; none where the shape is empty."""
+    return {
+        "shape": shape,
+        "fillmode": "overlay",
+        "fgcolor": "rgba(0,0,0,0.55)",
+        "fgopacity": 1,
+        "size": 7,
+        "solidity": 0.2,
+    }
+
+
+def figure(data: list[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
+    """A figure of plotly."""
+    return {"data": data, "layout": dict(layout)}

@@ -1,0 +1,81 @@
+"""Parallel coordinates: what good layouts have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from sweep.columns import SETS
+from sweep.page import Chart, plain
+from sweep.report.axes import figure
+from sweep.report.view import Row, View, axis_title, heading, name_of, shortened
+
+_AXES = 7  # beside the objective
+_MOST = 1500
+
+
+def chart(view: View) -> Chart | str:
+    """Lines through what varies, coloured by the objective; a sentence where too little varies."""
+    rows = [row for row in view.rows.values() if row["feasible"] and row.get(view.objective.name) is not None][:_MOST]
+    names = _varying(view, rows)
+    if len(rows) < 3 or not names:
+        return 'The run kept too few layouts to see what good ones have in common: rows = "top:50" keeps more.'
+    name = view.objective.name
+    values = [float(row[name]) for row in rows]
+    far = min(values) > 0 and max(values) > 30 * min(values)
+    if far:
+        values = [math.log10(value) for value in values]
+    title = f"log10 of {axis_title(name)}" if far else axis_title(name)
+    dimensions = [_dimension(one, rows) for one in names]
+    # named ticks would be what a brush snaps to
+    last = f"log10 {heading(name)}" if far else heading(name)
+    dimensions.append({"label": plain(last), "values": values, "tickformat": "" if far else "~s"})
+    trace = {
+        "type": "parcoords", "dimensions": dimensions,
+        "line": {
+            "color": values, "colorscale": "Cividis", "reversescale": view.objective.better == "less",
+        },
+        "labelside": "top", "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"}, "unselected": {"line": {"opacity": 0.08}},
+    }  # fmt: skip
+    meaning = (
+        f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}, as on the last axis. Only what varies "
+        "has an axis. Drag along an axis to keep the lines that pass there, drag a name to move its axis."
+    )
+    left = 16 + 8 * max((len(text) for text in dimensions[0].get("ticktext", ())), default=4)
+    formula = f"colour = {title}"
+    return Chart(figure([trace], {"margin": {"t": 60, "l": left, "r": 60, "b": 30}}), meaning, formula,
+                 f"Parallel coordinates, {view.title}", 460)  # fmt: skip
+
+
+def _varying(view: View, rows: Sequence[Row]) -> list[str]:
+    """Columns with more than one value, of the layout before others; those with a few values tell the most."""
+    known = ["design", "number_format", "chips", *SETS[view.study.phase].layout]
+    known = [name for name in known if name in (rows[0] if rows else ())]
+    counts = {name: len({row[name] for row in rows}) for name in known}
+    found = [name for name in known if counts[name] > 1]
+    twins: list[str] = []
+    for name in found:  # of two that vary together one is enough
+        if not any(_same(rows, name, other) for other in twins):
+            twins.append(name)
+    return twins[:_AXES]
+
+
+def _same(rows: Sequence[Row], one: str, other: str) -> bool:
+    pairs = {(row[one], row[other]) for row in rows}
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+
+
+def _dimension(name: str, rows: Sequence[Row]) -> dict[str, Any]:
+    values = [row[name] for row in rows]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        ticks = sorted(set(values))
+        if len(ticks) <= 12:  # powers of two mostly: at even distances
+            return {"label": plain(name), "values": [ticks.index(value) for value in values],
+                    "tickvals": list(range(len(ticks))), "ticktext": [f"{tick:,}" for tick in ticks]}  # fmt: skip
+        return {"label": plain(name), "values": [float(value) for value in values]}
+    words = list(dict.fromkeys(str(value) for value in values))
+    return {
+        "label": plain(name), "values": [words.index(str(value)) for value in values],
+        "tickvals": list(range(len(words))), "ticktext": [plain(shortened(word, 18)) or "none" for word in words],
+    }  # fmt: skip
