@@ -16,6 +16,7 @@ from sweep.certainty import add_bands
 from sweep.errors import InputError, Problem, nearest
 from sweep.kinds import known_case
 from sweep.study import Study, parse
+from sweep.toml_text import toml_text
 
 Value = str | int | float | bool | Sequence["Value"]
 # First choice of a chip: the narrowest format that its engines serve in without loss that matters.
@@ -39,26 +40,9 @@ class Answered:
 
 def toml(tables: Mapping[str, Mapping[str, Value | None]], top: Mapping[str, Value | None]) -> str:
     """A study file; what is None is left out, and tables without keys too."""
-    lines = _keys(top)
-    for name, keys in tables.items():
-        own = _keys(keys)
-        if own:
-            lines += ["", f"[[{name}]]" if name in ("workloads", "designs") else f"[{name}]", *own]
-    return "\n".join(lines) + "\n"
-
-
-def _keys(keys: Mapping[str, Value | None]) -> list[str]:
-    return [f"{name} = {_text(value)}" for name, value in keys.items() if value is not None]
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "[" + ", ".join(_text(one) for one in value) + "]"
+    filled = {name: {key: one for key, one in keys.items() if one is not None} for name, keys in tables.items()}
+    listed = {name: [keys] if name in ("workloads", "designs") else keys for name, keys in filled.items() if keys}
+    return toml_text({**top, **listed})
 
 
 def with_unit(value: str | None, unit: str) -> str | None:
@@ -102,7 +86,7 @@ def served_in(system: str | None) -> str:
     return next(name for name in _SERVED_IN if chip.supports(name))
 
 
-def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
+def ask(text: str, shown: str, options: Mapping[str, str], overrides: Sequence[str] = ()) -> Answered:
     """Answer a question of the command line, given as a study.
 
     Parameters
@@ -113,12 +97,18 @@ def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
         The command, in messages.
     options
         Key of the study -> option that it came from.
+    overrides
+        Changes to the study, as "path=value"; see `sweep.overrides`.
 
     Raises
     ------
     InputError
         With every problem, by the options.
     """
+    if overrides:
+        from sweep.overrides import with_overrides
+
+        text = with_overrides(text, overrides, shown)
     try:
         study = parse(text, shown, shown.rpartition(" ")[2])
     except InputError as failure:
