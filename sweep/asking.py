@@ -9,12 +9,13 @@ from typing import Any
 from model.layout import SHORT as TRAINED
 from model.serving.instance import SHORT as INSTANCES
 from sweep import catalogue, serving_answer
-from sweep.answer import Answer, answer, headlines
+from sweep.answer import Answer, answer, headlines, told
 from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Question, cases
 from sweep.certainty import add_bands
 from sweep.errors import InputError, Problem, nearest
 from sweep.kinds import known_case
+from sweep.relaxations import WhyNot, why_nothing
 from sweep.study import Study, parse
 from sweep.toml_text import toml_text
 
@@ -30,6 +31,18 @@ class Answered:
     study: Study
     answer: Answer
     notes: tuple[str, ...]
+    why_not: WhyNot | None = None  # where there is no answer
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `sweep try --json` and `sweep size --json` print."""
+        found: dict[str, Any] = told({
+            "answer": self.answer.rows,
+            "infeasible": self.answer.failed,
+            "notes": [*self.notes, *self.answer.remarks],
+            "study": self.study.text,
+            "why_not": None if self.why_not is None else self.why_not.as_json(),
+        })  # fmt: skip
+        return found
 
     @property
     def lines(self) -> list[str]:
@@ -123,4 +136,5 @@ def ask(text: str, shown: str, options: Mapping[str, str], overrides: Sequence[s
         known = known_case(question, case)
         found, tally = known.search(0, known.space.count)
         outcomes[case.index] = summary(question, case, found, tally)
-    return Answered(study, add_bands(study, answer(study, listed, outcomes)), notes)
+    found = add_bands(study, answer(study, listed, outcomes))
+    return Answered(study, found, notes, None if found.rows else why_nothing(study, found.failed))

@@ -215,6 +215,8 @@ def _near(misses: Misses, at: int) -> Near:
         elif name == HBM:
             used = row["hbm_used_bytes"]
             breaks[name] = f"{units.show(used, 'byte')} ({units.show(used / (1.0 + share), 'byte')} can be planned)"
+        elif name == INSTANCES:
+            breaks[name] = f"{math.ceil(case.chips * (1.0 + share) - 1e-6):,} (<= {case.chips:,})"
         else:
             breaks[name] = f"{1.0 + share:.2f} x what there is"
     text = layout_text(row) if question.phase == "training" else serving_answer.layout_text(row)
@@ -249,6 +251,8 @@ def _limits(question: Question, looked: Sequence[Misses]) -> dict[str, set[tuple
     for misses in looked:
         for name in misses.shares:
             found.setdefault(name, set())
+        if INSTANCES in found:
+            found[INSTANCES].add(("<=", float(misses.known.case.chips)))
         for name, sense, limit in limits_of(question, misses.known.case):
             found[LIMIT + name].add((sense, limit))
     return found
@@ -280,13 +284,17 @@ def _of_one(name: str, bounds: set[tuple[str, float]], looked: Sequence[Misses])
 def _rounded(name: str, share: float, bounds: set[tuple[str, float]]) -> tuple[float, str]:
     """The factor that relaxes a rule by at least a share, rounded outwards to two digits, and how it is said."""
     word = _word(name)
+    if name == INSTANCES and len(bounds) == 1:
+        ((_, chips),) = bounds
+        needed = math.ceil(chips * (1.0 + share) - 1e-6)
+        return needed / chips, f"take {needed:,} chips"
     if len(bounds) == 1:
         ((sense, limit),) = bounds
         unit = QUANTITIES[name.removeprefix(LIMIT)].dimension.unit
         value = _outwards(limit + share * abs(limit) if sense == "<=" else limit - share * abs(limit), sense == "<=")
         return 1.0 + abs(value - limit) / (abs(limit) or 1.0), f"relax {word} to {units.show(value, unit)}"
     factor = _outwards(1.0 + share, True)
-    return factor, f"relax {word} by {factor - 1.0:.0%}" if bounds else f"take {factor:g} x the {word}"
+    return factor, f"relax {word} by {factor - 1.0:.0%}" if name.startswith(LIMIT) else f"take {factor:g} x the {word}"
 
 
 def _outwards(value: float, up: bool) -> float:
@@ -313,6 +321,7 @@ def _of_all(looked: Sequence[Misses]) -> list[Relaxation]:
     _, misses, at = best
     own = {LIMIT + name: {(sense, limit)}
            for name, sense, limit in limits_of(misses.known.question, misses.known.case)}  # fmt: skip
+    own[INSTANCES] = {("<=", float(misses.known.case.chips))}
     broken = {name: float(share[at]) for name, share in misses.shares.items() if share[at] > 0}
     needed = {name: _rounded(name, share, own.get(name, set())) for name, share in broken.items()}
     meets = np.ones(len(misses.numbers), bool)
@@ -328,9 +337,12 @@ def _of_the_machine(looked: Sequence[Misses]) -> list[Relaxation]:
     if not any(name.startswith(LIMIT) and share.any() for one in looked for name, share in one.shares.items()):
         return []  # memory alone is in the way, and counted already
     found = []
+    tried = [(misses, _first(misses)) for misses in looked]
     for word, paths_of in _PARTS.items():
+        if not any(_freed(misses, numbers, paths_of, _FASTER[-1]) for misses, numbers in tried):
+            continue
         for factor in _FASTER:
-            frees = sum(_freed(misses, paths_of, factor) for misses in looked)
+            frees = sum(_freed(misses, numbers, paths_of, factor) for misses, numbers in tried)
             if frees:
                 found.append(Relaxation(word, f"take {factor:g} x the {word}", factor, frees, False))
                 break
@@ -345,16 +357,22 @@ _PARTS: Mapping[str, Paths] = {
 }
 
 
-def _freed(misses: Misses, paths_of: Paths, factor: float) -> int:
-    """How many of a case's nearest layouts are feasible on a machine with more of something."""
+def _first(misses: Misses) -> Array:
+    """Numbers of the layouts of a case that are nearest to feasible, ascending."""
+    tried = _TRIED if misses.known.question.phase == "training" else _TRIED_SERVED
+    worst = misses.worst
+    near = np.argpartition(worst, tried)[:tried] if len(worst) > tried else np.arange(len(worst))
+    return np.sort(misses.numbers[near])
+
+
+def _freed(misses: Misses, numbers: Array, paths_of: Paths, factor: float) -> int:
+    """How many of some layouts of a case are feasible on a machine with more of something."""
     system = misses.known.system
     for path in paths_of(system):
         value = number_at(system, path)
         if value:
             system = changed(system, path, value * factor)
-    tried = _TRIED if misses.known.question.phase == "training" else _TRIED_SERVED
-    order = np.lexsort((misses.numbers, misses.worst))[:tried]
-    shares = on_machine(misses, np.sort(misses.numbers[order]), system)
+    shares = on_machine(misses, numbers, system)
     return int(np.count_nonzero(np.all([share <= 0 for share in shares.values()], axis=0)))
 
 
