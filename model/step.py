@@ -247,9 +247,9 @@ def _times(
     m = layout.microbatches
     p = np.asarray(layout.pipeline_parallel, float)
     # gathers hide behind all that a stage does and waits for on its own
-    passes = (pipeline.forward_share * slowest.total, (1.0 - pipeline.forward_share) * slowest.total)
-    layers = training.architecture.layers / p
-    exposed = exposed_seconds(system, stack, layout, data, layers, slowest.total, passes)
+    share = pipeline.forward_share
+    passes = (share * slowest.total, (1.0 - share) * slowest.total)
+    exposed = exposed_seconds(system, stack, layout, data, training.architecture.layers / p, slowest.total, passes)
     return TimeParts(
         compute=m * slowest.compute,
         tensor=m * slowest.tensor,

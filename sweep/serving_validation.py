@@ -29,11 +29,11 @@ from sweep.serving_cases import (
     serving_question,
 )
 
-__all__ = ["is_serving", "predict_serving"]
+__all__ = ["answers", "is_serving", "predict_serving"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
     """What the model says of a question, an array of layouts each; of these `fastest` orders which is taken."""
 
     quantities: Mapping[str, Any]
@@ -42,6 +42,17 @@ class _Answer:
     parts: Mapping[str, Any] | None = None
     memory: Any = None  # bytes of the fullest rank at that batch
     limited: Any = False  # the batch is what memory and the engine allow, below what the case states
+
+    @property
+    def taken(self) -> int:
+        """The layout that is taken: the fastest.
+
+        Raises InexpressibleError where none has a finite time.
+        """
+        times = np.asarray(self.fastest, float).reshape(-1)
+        if not np.isfinite(times).any():
+            raise InexpressibleError("the numbers of the case give no finite time")
+        return int(np.nanargmin(np.where(np.isfinite(times), times, np.nan)))
 
 
 def predict_serving(case: Mapping[str, Any]) -> list[Prediction]:
@@ -71,11 +82,19 @@ def predict_serving(case: Mapping[str, Any]) -> list[Prediction]:
         ]
 
 
+def answers(question: ServingQuestion) -> Answer:
+    """What the model says of a question.
+
+    Raises InexpressibleError where its numbers give no finite time.
+    """
+    return _ANSWERS[question.way](question)
+
+
 def _predicted(
     question: ServingQuestion, blank: Prediction, measured: dict[str, float], said: list[str]
 ) -> list[Prediction]:
-    answer = _ANSWERS[question.way](question)
-    row = _row(answer)
+    answer = answers(question)
+    row = answer.taken
     batch = _at(answer.batch, row)
     naive = _naive(question, batch)
     latency = _latency(question, measured)
@@ -108,15 +127,7 @@ def _at(values: Any, row: int) -> float:
     return float(values if values.ndim == 0 else values.reshape(-1)[min(row, values.size - 1)])
 
 
-def _row(answer: _Answer) -> int:
-    """The layout that is taken: the fastest."""
-    times = np.asarray(answer.fastest, float).reshape(-1)
-    if not np.isfinite(times).any():
-        raise InexpressibleError("the numbers of the case give no finite time")
-    return int(np.nanargmin(np.where(np.isfinite(times), times, np.nan)))
-
-
-def _filled(question: ServingQuestion, answer: _Answer, row: int) -> str | None:
+def _filled(question: ServingQuestion, answer: Answer, row: int) -> str | None:
     """What was open, with the values that were taken."""
     instance = question.instance
     texts = []
@@ -150,11 +161,11 @@ def _parts(cost: ServingCost) -> Mapping[str, Any]:
     return {part: np.broadcast_to(value, shape) for part, value in cost.time.parts().items()}
 
 
-def _prefill(question: ServingQuestion) -> _Answer:
+def _prefill(question: ServingQuestion) -> Answer:
     cost = prefill_cost(*_given(question))
     rate = cost.tokens_per_second / question.chips
     done = {"ttft_s": cost.ttft, "total_time_s": cost.ttft, "tokens_per_s_per_chip": rate, "step_time_s": cost.ttft}
-    return _Answer(done, 1.0 / rate, cost.batch, _parts(cost), cost.memory.total)
+    return Answer(done, 1.0 / rate, cost.batch, _parts(cost), cost.memory.total)
 
 
 # Engines cut the cache in blocks and let a request wait again when it runs out, so that a run at a stated concurrency
@@ -188,7 +199,7 @@ def _open_batch(question: ServingQuestion, phase: Any) -> ServingQuestion:
     return replace(question, instance=question.instance.with_(batch=np.where(room >= 1.0, room, np.nan)))
 
 
-def _decode(question: ServingQuestion) -> _Answer:
+def _decode(question: ServingQuestion) -> Answer:
     if question.batch is None:
         question = _open_batch(question, "decode")
     context = question.context
@@ -199,7 +210,7 @@ def _decode(question: ServingQuestion) -> _Answer:
         "tokens_per_s_per_chip": cost.tokens_per_second / question.chips,
         "layer_s": _layer(question, cost),
     }  # fmt: skip
-    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total)
+    return Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total)
 
 
 def _layer(question: ServingQuestion, cost: ServingCost) -> Any:
@@ -210,7 +221,7 @@ def _layer(question: ServingQuestion, cost: ServingCost) -> Any:
     return more.step_time - cost.step_time
 
 
-def _static(question: ServingQuestion) -> _Answer:
+def _static(question: ServingQuestion) -> Answer:
     if question.batch is None:
         raise InexpressibleError("the batch is not stated")
     cost = static_cost(*_given(question))
@@ -220,10 +231,10 @@ def _static(question: ServingQuestion) -> _Answer:
         "total_time_s": cost.total_s, "ttft_s": cost.ttft, "tpot_s": cost.tpot, "tokens_per_s_per_chip": rate,
     }  # fmt: skip
     batch = question.batch / cost.waves
-    return _Answer(done, cost.total_s, batch, limited=np.asarray(cost.waves) > 1.0)
+    return Answer(done, cost.total_s, batch, limited=np.asarray(cost.waves) > 1.0)
 
 
-def _together(question: ServingQuestion) -> _Answer:
+def _together(question: ServingQuestion) -> Answer:
     """Continuous batching at a stated concurrency, or the most that fits; those beyond it wait outside."""
     asked = question.batch
     if asked is None:
@@ -243,22 +254,21 @@ def _together(question: ServingQuestion) -> _Answer:
         "tpot_s": tpot, "ttft_s": first, "step_time_s": cost.step_time, "latency_s": first + tpot * (output - 1.0),
         "tokens_per_s_per_chip": cost.tokens_per_second / question.chips,
     }  # fmt: skip
-    return _Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total, limited)
+    return Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total, limited)
 
 
 # A benchmark with a fixed number of users starts them together, and requests of like length end together: prompts come
-# in bursts. Of a burst of all users the mean request would wait for half of the prompts; this share of them is what
-# times to first token of published runs show (300 runs on six machines, 1 to 512 users).
-_BURST = 0.12
-
-
+# in bursts. Of a burst of all users the mean request would wait for half of the prompts; an engine's `burst_wait` is
+# the share of them that it waits for in the mean over a run.
 def _in_bursts(question: ServingQuestion, cost: ServingCost) -> Any:
     """Seconds that a request waits for other prompts of its burst instead of being held up by them while it decodes."""
     engine, requests = question.engine, question.serving.requests
     full = np.maximum(engine.chunk / requests.input_tokens, 1.0) * np.asarray(question.instance.data_parallel)
     instance = question.instance.with_(batch=full, chunk=engine.chunk)
     rate = prefill_cost(question.system, engine, question.serving, instance).requests_per_second
-    return np.minimum(_BURST * np.maximum(cost.batch - 1.0, 0.0) / rate, 0.5 * cost.tpot * requests.output_tokens)
+    return np.minimum(
+        engine.burst_wait * np.maximum(cost.batch - 1.0, 0.0) / rate, 0.5 * cost.tpot * requests.output_tokens
+    )
 
 
 _ANSWERS = {

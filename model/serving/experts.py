@@ -23,6 +23,12 @@ from model.work import Work
 _SMALLEST_TILE = 8.0  # rows; kernels for few rows use narrower tiles
 
 
+def is_widened(number_format: str) -> bool:
+    """Whether weights are narrower than the 16 bits that they are multiplied in."""
+    kind = FORMATS[number_format]
+    return kind.peak == "bf16" and kind.weight_bytes < kind.input_bytes
+
+
 def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: Any, n: Any, k: Any) -> Work:
     """Work of `rows` x K -> `rows` x N on one rank, the rows spread evenly over `active_experts` weights (arrays)."""
     kind, fit = FORMATS[number_format], chip.calibration.decode
@@ -35,8 +41,7 @@ def grouped_matmul(chip: Chip, number_format: str, rows: Any, active_experts: An
     padded = each + fit.grouped_padding_rows * (each + _SMALLEST_TILE) / (each + fit.grouped_padding_rows)
     compute = 2.0 * padded * active * n * k / speed
     moved = active * n * k * kind.weight_bytes + rows * (k * kind.input_bytes + 2.0 * n)
-    widened = kind.peak == "bf16" and kind.weight_bytes < kind.input_bytes
-    fraction = fit.weights_fraction * (fit.narrow_weights_fraction if widened else 1.0)
+    fraction = fit.weights_fraction * (fit.narrow_weights_fraction if is_widened(number_format) else 1.0)
     memory = moved / (chip.hbm_bandwidth * fraction)
     flops = 2.0 * rows * n * k
     launch = np.where(rows > 0.0, fit.grouped_launch_s, 0.0)

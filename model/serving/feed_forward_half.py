@@ -11,7 +11,7 @@ from model.chip import FORMATS
 from model.matmul import matmul
 from model.serving.balance import active_share, imbalance
 from model.serving.collectives import all_gather, expert_exchange, reduce_scatter
-from model.serving.experts import grouped_matmul
+from model.serving.experts import grouped_matmul, is_widened
 from model.serving.instance import Instance
 from model.serving.shares import Layer, Rank, Share, joined, streams, when
 from model.system import System
@@ -53,10 +53,12 @@ def _routed(rank: Rank, experts: Experts, copies: int, share: Share, instance: I
     work = grouped_matmul(rank.chip, form, rows, active, (model.matrices - 1) * width, model.hidden)
     work = work + grouped_matmul(rank.chip, form, rows, active, model.hidden, width)
     activation = rank.vector((6.0 if model.gated else 4.0) * rows * width, 1)
-    cast = FORMATS[form].cast_bytes
+    cast, speed = FORMATS[form].cast_bytes, rank.stack.expert_speed
     if cast:
         activation = activation + rank.vector(cast * rows * width, 0)
-    return work.slower(1.0 / rank.stack.expert_speed), activation, load
+    if is_widened(form):
+        speed = speed * rank.stack.widened_speed
+    return work.slower(1.0 / speed), activation, load
 
 
 def mixture_half(system: System, rank: Rank, instance: Instance, share: Share) -> Layer:

@@ -13,7 +13,7 @@ arXiv:2506.12708, sections 4 and 5.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from model.system import System
 
 _NOT = np.asarray(np.nan)
 _ROUNDS = 14  # of the fixed point: the bracket is at rounding error then
+_NEAR = 1e-9  # of what is looked for
 _GAUSS = ((0.5 - np.sqrt(0.15), 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.5 + np.sqrt(0.15), 5.0 / 18.0))
 
 
@@ -144,6 +145,7 @@ class _Mix:
     prompt: PassCost  # a pass with prompts in it
     share: Any  # of the passes that carry prompts
     mean_s: Any
+    outside_s: Any  # of it, for a front end that is slower than the engine
     passes: Any  # that a prompt takes
     busy: Any  # share of the room for prompt tokens that is used
 
@@ -176,7 +178,9 @@ def _mixed(
     prompt = forward_pass(system, stack, serving, instance, both)
     apart = 0.0 if stack.mixes_prompts else decode.seconds
     mean = (1.0 - share) * decode.seconds + share * (prompt.seconds + apart)
-    return _Mix(decode, prompt, share, mean, np.ceil(new / chunk - 1e-9), np.minimum(arriving / chunk, 1.0))
+    outside = np.maximum(sequences / stages * emitted * stack.output_s - mean, 0.0)  # the front end is slower
+    passes, busy = np.ceil(new / chunk - 1e-9), np.minimum(arriving / chunk, 1.0)
+    return _Mix(decode, prompt, share, mean + outside, outside, passes, busy)
 
 
 def serving_cost(
@@ -234,17 +238,22 @@ def _root(excess: Callable[[Any], Any], most: Any) -> Any:
     reached = above > 0  # else it stays below 0 up to `most`
     below = -np.abs(above) - most
     stayed = np.zeros_like(most)
-    middle = high
+    middle = most
+    found = ~reached
     for at in range(_ROUNDS):
         weight = np.where(reached, below / (below - np.where(reached, above, 1.0)), 1.0)
-        middle = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
+        there = low + (high - low) * (weight if at % 3 else np.minimum(weight, 0.5))
+        middle = np.where(found, middle, there)  # what is found stays, whatever stands beside it
         value = excess(middle)
+        found = found | (np.abs(value) <= _NEAR * most)
+        if np.all(found):
+            break
         over = value > 0
         above = np.where(over, value, above * np.where(stayed == -1, 0.5, 1.0))
         below = np.where(over, below * np.where(stayed == 1, 0.5, 1.0), value)
         low, high = np.where(over, low, middle), np.where(over, middle, high)
         stayed = np.where(over, 1, -1)
-    return np.where(reached, middle, most)
+    return middle
 
 
 def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix: _Mix) -> tuple[Any, Any]:
@@ -253,7 +262,7 @@ def _first_token(stack: ServingStack, serving: Serving, instance: Instance, mix:
     stages = np.asarray(instance.pipeline_parallel, float)
     service = mix.prompt.seconds + (mix.passes - 1.0) * between / stages
     wait = mean_wait(mix.busy, mix.passes * between / stages, serving.requests.variation)
-    rest = mix.mean_s / 2.0 + service + stack.request_s
+    rest = mix.mean_s * stack.admission_passes + service + stack.request_s
     return rest + wait, rest + wait_quantile(mix.busy, wait, 0.99)
 
 
@@ -266,8 +275,9 @@ def _mean_pass(mix: _Mix, stack: ServingStack) -> PassCost:
 
     decode, prompt = mix.decode, mix.prompt
     names = PassTime.__dataclass_fields__
+    time = PassTime(*(mean(getattr(decode.time, name), getattr(prompt.time, name)) for name in names))
     return PassCost(
-        PassTime(*(mean(getattr(decode.time, name), getattr(prompt.time, name)) for name in names)),
+        replace(time, fixed=time.fixed + mix.outside_s),
         mean(decode.matrix_joules, prompt.matrix_joules),
         mean(decode.hbm_bytes, prompt.hbm_bytes),
         mean(decode.link_bytes, prompt.link_bytes),

@@ -19,6 +19,7 @@ class ServingStack:
     # kernels
     matmul_speed: float = 1.0  # of linear layers
     expert_speed: float = 1.0  # of grouped matmuls
+    widened_speed: float = 1.0  # of these, where narrow weights are widened to 16 bits in the kernel
     prefill_attention_speed: float = 1.0  # of attention of prompts
     decode_attention_speed: float = 1.0  # of attention over a cache
     narrow_attention: bool = False  # an 8-bit cache is multiplied in 8 bits
@@ -35,6 +36,9 @@ class ServingStack:
     draft_s: float = 0.0  # of a pass, for each drafted token: a launch of the draft model, its sampling
     sequence_s: float = 0.0  # of a pass, for each sequence of an attention group
     request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
+    admission_passes: float = 0.5  # that a prompt waits for from its arrival to the first pass that takes it in
+    burst_wait: float = 0.1  # of the other users' prompts, waited for where users start together and in turn again
+    output_s: float = 0.0  # of an output token: its text and its way to the user, in one process beside the engine
     # communication
     collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
     tensor_overlap: float = 0.0  # share of all-reduces hidden behind matmuls

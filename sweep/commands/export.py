@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from sweep.chosen import Chosen
+    from sweep.launch.arguments import Launch
 
 Phase = Literal["training", "prefill", "decode", "serving"]
 _OPTIONS = {
@@ -85,31 +86,43 @@ def export(
     """
     from sweep.launch.export import launch
 
-    if row is not None:
+    asked = (model, system, chips, layout)
+    if row is None and phase == "training":
+        chosen = _trained(*asked, batch, sequence, number_format, stack)
+    elif row is None:
+        targets = {"ttft": ttft, "tpot": tpot}
+        chosen = _served(*asked, phase, (input, output_tokens), targets, number_format, kv_format, stack)
+    else:
         from sweep.chosen import chosen_row
 
         chosen = chosen_row(row)
-    elif phase == "training":
-        from sweep.chosen import chosen_layout
+    _tell(launch(chosen.found, chosen.origin, to), output, json)
 
-        chosen = chosen_layout(
-            command="sweep export", model=model, system=system, chips=chips, layout=layout, batch=batch,
-            sequence=sequence, number_format=number_format or "bf16", stack=stack,
-        )  # fmt: skip
-    else:
-        targets = {"ttft": ttft, "tpot": tpot}
-        chosen = _served(model, system, chips, layout, phase, (input, output_tokens), targets, number_format,
-                         kv_format, stack)  # fmt: skip
-    made = launch(chosen.found, chosen.origin, to)
+
+def _tell(made: Launch, output: Path | None, json: bool) -> None:
+    """Write the script, and print it or the object."""
     if output is not None:
         output.write_text(made.script(), encoding="utf-8")
         output.chmod(0o755)
+        for line in made.lacking:
+            sys.stderr.write(f"{made.framework} cannot express: {line}\n")
     if json:
         sys.stdout.write(json_text.dumps(made.as_json(), allow_nan=False) + "\n")
     elif output is None:
         sys.stdout.write(made.script())
-    for line in () if output is None else (*made.lacking,):
-        sys.stderr.write(f"{made.framework} cannot express: {line}\n")
+
+
+def _trained(
+    model: str | None, system: str | None, chips: int | None, layout: str | None, batch: int, sequence: int,
+    number_format: str | None, stack: str | None,
+) -> Chosen:  # fmt: skip
+    """A layout of training as it is given."""
+    from sweep.chosen import chosen_layout
+
+    return chosen_layout(
+        command="sweep export", model=model, system=system, chips=chips, layout=layout, batch=batch,
+        sequence=sequence, number_format=number_format or "bf16", stack=stack,
+    )  # fmt: skip
 
 
 def _served(

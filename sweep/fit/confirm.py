@@ -44,37 +44,41 @@ def _is_own(node: tuple[str, ...]) -> bool:
 
 def _of_record(model: Linear, runs: Sequence[Run], rows: Any, candidates: Any, base: Any, record: str) -> Any:
     """(nodes,) mask of a record's own constants, added one by one as long as the runs left out gain."""
-    mine = rows & np.array([record in (*run.stacks, run.calibration) for run in runs])
-    folds = list(_folds([run for run, own in zip(runs, mine, strict=True) if own]))
-    kept = np.zeros(len(candidates), bool)
-    if len(folds) < 2:
-        return kept
-    at = np.flatnonzero(mine)
-    best = _left_out(model, at, folds, kept, base)
-    while True:
-        tried = {}
-        for node in np.flatnonzero(candidates & ~kept):
-            more = kept.copy()
-            more[node] = True
-            tried[node] = _left_out(model, at, folds, more, base)
-        if not tried:
-            return kept
-        node = min(tried, key=lambda one: tried[one])
-        if tried[node] > best * (1.0 - LEAST_GAIN):
-            return kept
-        kept[node], best = True, tried[node]
+    at = np.flatnonzero(rows & np.array([record in (*run.stacks, run.calibration) for run in runs]))
+    columns = np.flatnonzero(candidates)
+    moves = np.any(model.slopes[np.ix_(at, columns)] != 0.0, axis=0)  # the others no run of the record knows of
+    columns = columns[moves]
+    folds = list(_folds([runs[index] for index in map(int, at)]))
+    kept = np.zeros(len(columns), bool)
+    if len(folds) > 1 and len(columns):
+        own = Linear(
+            expected_errors(model, base)[at], model.slopes[np.ix_(at, columns)], model.weights[at],
+            base[columns], model.expected[columns], model.widths[columns],
+        )  # fmt: skip
+        best, gained = _left_out(own, folds, kept), True
+        while gained and not kept.all():
+            tried = {node: _left_out(own, folds, kept | _at(node, kept)) for node in map(int, np.flatnonzero(~kept))}
+            node = min(tried, key=lambda one: tried[one])
+            gained = tried[node] <= best * (1.0 - LEAST_GAIN)
+            if gained:
+                kept[node], best = True, tried[node]
+    found = np.zeros(len(candidates), bool)
+    found[columns[kept]] = True
+    return found
 
 
-def _left_out(model: Linear, at: Any, folds: Sequence[Any], moving: Any, base: Any) -> float:
+def _at(node: int, like: Any) -> Any:
+    return np.arange(len(like)) == node
+
+
+def _left_out(own: Linear, folds: Sequence[Any], moving: Any) -> float:
     """Loss of a record's runs, each part predicted with constants fitted to the others."""
-    errors = expected_errors(model, base)[at].copy()
+    errors = own.residuals.copy()
     if moving.any():
         for fold in folds:
-            rows = np.zeros(len(model.residuals), bool)
-            rows[at[~fold]] = True
-            point = solved(model, rows, moving, base)
-            errors[fold] += model.slopes[at[fold]] @ (point - base)
-    return loss(errors, model.weights[at])
+            point = solved(own, ~fold, moving, own.point)
+            errors[fold] += own.slopes[fold] @ (point - own.point)
+    return loss(errors, own.weights)
 
 
 def _folds(runs: Sequence[Run]) -> Iterator[Any]:

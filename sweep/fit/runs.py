@@ -180,7 +180,7 @@ def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
         own = {key: value for key, value in values.items() if key[1] in records}
         errors[at] = error(run, own)
         for index, one in enumerate(of.free):
-            if one.entry not in records:
+            if one.entry not in records or not _concerns(one.constant.field, run):
                 continue
             step = _STEP[one.constant.scale]
             moved = one.constant.outward(float(inside[index]) + step)
@@ -189,3 +189,22 @@ def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
             if moved != own[one.key]:
                 slopes[at, index] = (error(run, {**own, one.key: moved}) - errors[at]) / step
     return Linear(errors, slopes @ of.reach, weights(runs), point, of.expected, of.widths)
+
+
+# Constants that change nothing for a run without what they cost: found without an evaluation.
+_OF_MIXTURES = (
+    "host_moe_layer_s", "moe_sync_s", "permute_passes", "grouped_overhead", "eager_mixture_s", "eager_sync_s",
+    "partial_mixture_s", "partial_sync_s", "all_to_all_passes", "deep_ep_passes", "hybrid_ep_passes", "expert_overlap",
+)  # fmt: skip
+_OF_PIPELINES = ("pipeline_exposed", "transfer_sync_s")
+
+
+def _concerns(field: str, run: Run) -> bool:
+    """Whether a constant can change the time of a run."""
+    if field in _OF_MIXTURES:
+        return run.kind == "MoE"
+    if field in _OF_PIPELINES:
+        return run.case.get("pp") not in (None, 1)
+    if field == "context_exposed":
+        return run.case.get("cp") not in (None, 1)
+    return True

@@ -75,7 +75,7 @@ FAMILIES: Mapping[str, Family] = {
     "minicpm": _TIED,
     "granite": _TIED,
     "chatglm": _PLAIN,
-    "glm4": Family(norms=4),
+    **dict.fromkeys(("glm4", "glm4v_text"), Family(norms=4)),
     **dict.fromkeys(
         ("qwen", "qwen2", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text"),
         Family(windowed=False),
@@ -109,8 +109,8 @@ FAMILIES: Mapping[str, Family] = {
         (
             "mixtral", "deepseek", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe",
             "glm4_moe_lite", "glm_moe_dsa", "hunyuan_v1_moe", "hunyuan_moe", "phimoe", "olmoe", "granitemoe", "dbrx",
-            "ernie4_5_moe", "dots1", "bailing_moe", "bailing_moe_v2", "minimax_m2", "grok-1", "flex_olmo",
-            "exaone_moe",
+            "ernie4_5_moe", "glm4v_moe_text", "dots1", "bailing_moe", "bailing_moe_v2", "minimax_m2", "grok-1",
+            "flex_olmo", "exaone_moe",
         ),
         _MIXTURE,
     ),
@@ -125,7 +125,7 @@ FAMILIES: Mapping[str, Family] = {
 AROUND = frozenset(
     {
         "gemma3", "llama4", "mistral3", "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl",
-        "qwen3_vl_moe", "kimi_vl", "kimi_k25", "internvl", "internvl_chat", "glm4v", "glm4v_moe", "mllama", "paligemma",
+        "qwen3_vl_moe", "kimi_vl", "kimi_k25", "internvl", "internvl_chat", "glm4v", "glm4v_moe", "paligemma",
         "idefics3", "smolvlm", "aya_vision", "cohere2_vision", "ernie4_5_moe_vl", "deepseek_vl_v2", "got_ocr2",
         "lighton_ocr", "pixtral", "moonvit",
     }
@@ -168,6 +168,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("openelm", "deci", "nemotron-nas", "decilm"), _UNEQUAL),
     "gemma3n": "has embeddings in every layer and alternating updates",
     "gemma3n_text": "has embeddings in every layer and alternating updates",
+    **dict.fromkeys(("mllama", "mllama_text_model"), "attends to images in layers of their own"),
     "arctic": "has a dense feed-forward beside the experts of every layer",
     "longcat_flash": "has experts that do nothing and two attentions a layer",
     "step3_text": "has multi-matrix factorised attention",

@@ -52,7 +52,7 @@ class Imported:
         for source, value in self.said.items():
             off = self.shape.parameters / value - 1.0
             agrees = "agrees" if abs(off) <= _CLOSE else "DIFFERS: check the shapes"
-            found.append(f"  {source} says {_count(value)}: {off:+.1%}, {agrees}")
+            found.append(f"  {source} says {_count(value)}: {_off(off)}, {agrees}")
         return [*found, *(f"  {note}" for note in self.notes)]
 
     def toml(self) -> str:
@@ -174,6 +174,11 @@ def _count(value: float) -> str:
         if value >= scale:
             return f"{value / scale:.4g} {unit}"
     return f"{value:,.0f}"
+
+
+def _off(share: float) -> str:
+    """A difference in percent; nothing is no difference in either direction."""
+    return f"{share:+.1%}".replace("-0.0%", "+0.0%")
 
 
 def _text(value: str) -> str:

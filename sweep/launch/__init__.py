@@ -4,7 +4,7 @@ option_names   options that each framework documents, with the release and the s
 options        reads them
 arguments      a launch: its arguments, and what the framework cannot express
 jobs           what is launched: a training step, instances that serve
-megatron       Megatron-LM and MindSpeed-LLM; bridge, titan: the other trainers
-vllm, sglang, tensorrt   servers
+megatron, mindspeed, bridge, titan   trainers
+vllm, sglang, tensorrt               servers
 export         which framework fits a row
 """

@@ -51,12 +51,22 @@ class Command:
         Option -> value.
     configuration
         Keys of the file that the framework reads beside its options; dots nest them.
+    role
+        What it does among several, each of which starts on hosts of its own; empty for the only one.
     """
 
     title: str
     program: str
     arguments: Mapping[str, Value]
     configuration: Mapping[str, Value] = field(default_factory=dict)
+    role: str = ""
+
+    def lines(self) -> list[str]:
+        """Lines of a shell script that start it."""
+        lines = []
+        if self.configuration:
+            lines += ["cat > config.yaml <<'YAML'", yaml(self.configuration).rstrip("\n"), "YAML"]
+        return [*lines, " \\\n    ".join([self.program, *_packed([*self.words(), '"$@"'])])]
 
     def words(self) -> list[str]:
         """Options with their values, quoted for a shell."""
@@ -101,12 +111,19 @@ class Launch:
             lines += ["#", *_comment(self.remarks)]
         lines += ["set -euo pipefail", ""]
         lines += [f"{name}=${{{name}:-{shlex.quote(value)}}}" for name, value in self.variables.items()]
+        if len(self.commands) == 1:
+            lines += ["", *_comment([self.commands[0].title]), *self.commands[0].lines()]
+            return "\n".join(lines) + "\n"
+        lines += [
+            f"ROLE=${{ROLE:-{self.commands[0].role}}}",
+            "",
+            *_comment(["What these hosts do:"]),
+            'case "$ROLE" in',
+        ]
         for command in self.commands:
-            lines += ["", *_comment([command.title])]
-            if command.configuration:
-                lines += ["cat > config.yaml <<'YAML'", yaml(command.configuration).rstrip("\n"), "YAML"]
-            words = [*command.words(), '"$@"']
-            lines += [" \\\n    ".join([command.program, *_packed(words)])]
+            lines += [f"{command.role})", *_comment([command.title]), *command.lines(), ";;"]
+        roles = " or ".join(command.role for command in self.commands)
+        lines += ["*)", f'echo "ROLE must be {roles}" >&2', "exit 2", ";;", "esac"]
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> dict[str, Any]:
@@ -119,6 +136,7 @@ class Launch:
             "commands": [
                 {
                     "title": one.title,
+                    "role": one.role,
                     "program": one.program,
                     "arguments": dict(one.arguments),
                     "configuration": dict(one.configuration),

@@ -11,7 +11,8 @@ from sweep.explanation import Explanation
 from sweep.launch.arguments import Launch
 from sweep.launch.bridge import megatron_bridge
 from sweep.launch.jobs import ServingJob, TrainingJob, serving_job, training_job
-from sweep.launch.megatron import megatron_lm, mindspeed_llm
+from sweep.launch.megatron import megatron_lm
+from sweep.launch.mindspeed import mindspeed_llm
 from sweep.launch.sglang import sglang
 from sweep.launch.tensorrt import tensorrt_llm
 from sweep.launch.titan import torchtitan
@@ -117,6 +118,10 @@ def launch(found: Explanation | ServedExplanation, origin: str, to: str | None =
     remarks = list(made.remarks)
     if not own:
         remarks.insert(0, f"The row was predicted with {record}, which is not {made.framework}: expect another speed.")
+    if not isinstance(found, Explanation) and set(found.costs) in ({"decode"}, {"prefill"}):
+        (alone,) = found.costs
+        other = "prompts" if alone == "decode" else "decoding"
+        remarks.insert(0, f"Only {alone} was studied: limits of tokens and sequences leave {other} out.")
     broken = found.violations()
     if broken:
         remarks.insert(0, "The layout does NOT run as it is: " + ", ".join(broken) + ".")

@@ -1,6 +1,6 @@
-"""Arguments of Megatron-LM, and of MindSpeed-LLM, which takes those of an older Megatron and its own.
+"""Arguments of Megatron-LM, and those that MindSpeed-LLM shares with it.
 
-Both name the layers of every pipeline stage where they do not divide evenly; a step's cost is that of the split in
+The layers of every pipeline stage are named where they do not divide evenly; a step's cost is that of the split in
 model/stages.py.
 """
 
@@ -21,12 +21,6 @@ RECOMPUTED = {
     "experts": "moe",
     "shared_experts": "shared_experts",
 }
-# The same as switches of MindSpeed.
-_RECOMPUTE_SWITCHES = {
-    "norm": "--recompute-norm",
-    "mla_up_projection": "--recompute-mla-up-proj",
-    "activation": "--recompute-activation-function",
-}
 _FP8_RECIPES = {"fp8": "tensorwise", "mxfp8": "mxfp8"}
 _LEFT_OUT = (
     "Left to you, as no record of the model holds it: normalisation, position embedding, biases, tokenizer, data, "
@@ -34,7 +28,7 @@ _LEFT_OUT = (
 )
 
 
-def _model(job: TrainingJob, found: Arguments) -> None:
+def model_arguments(job: TrainingJob, found: Arguments) -> None:
     """Shapes that both take alike."""
     model = job.model
     found.set("--num-layers", model.layers)
@@ -85,7 +79,8 @@ def unknown_to(model: Architecture, found: Arguments) -> None:
         found.lacks("sparse attention over a compressed cache, or in some layers only")
 
 
-def _parallelism(job: TrainingJob, found: Arguments) -> None:
+def parallelism(job: TrainingJob, found: Arguments) -> None:
+    """Degrees, batches, the sharded optimizer and its overlaps."""
     layout = job.layout
     found.set("--tensor-model-parallel-size", int(layout.tensor_parallel))
     found.set("--pipeline-model-parallel-size", int(layout.pipeline_parallel))
@@ -105,7 +100,8 @@ def _parallelism(job: TrainingJob, found: Arguments) -> None:
     found.when(job.stack.gradient_wire_bytes <= 2, "--grad-reduce-in-bf16")
 
 
-def _number_format(job: TrainingJob, found: Arguments, fp4: bool) -> None:
+def number_format(job: TrainingJob, found: Arguments, fp4: bool) -> None:
+    """Of the matmuls."""
     name = job.number_format
     found.set("--fp16" if name == "fp16" else "--bf16")
     if name in _FP8_RECIPES:
@@ -117,13 +113,14 @@ def _number_format(job: TrainingJob, found: Arguments, fp4: bool) -> None:
         found.lacks(f"matmuls in {name}; the script trains in bf16")
 
 
-def _schedule(job: TrainingJob, found: Arguments, known: tuple[str, ...]) -> None:
+def lost_schedule(job: TrainingJob, found: Arguments, known: tuple[str, ...]) -> None:
     """Say which schedule is lost; the framework runs 1F1B, interleaved with several chunks."""
     if int(job.layout.pipeline_parallel) > 1 and job.schedule not in ("1f1b", "interleaved", *known):
         found.lacks(f"the pipeline schedule {job.schedule}; the script runs 1F1B")
 
 
-def _balanced(job: TrainingJob, found: Arguments) -> None:
+def balanced(job: TrainingJob, found: Arguments) -> None:
+    """Say that the stack places layers by their times."""
     if job.stack.balanced_stages and int(job.layout.pipeline_parallel) > 1:
         found.remark(
             f"Stack {job.stack.name} evens the times of the stages out: embedding, head and prediction modules count "
@@ -131,7 +128,8 @@ def _balanced(job: TrainingJob, found: Arguments) -> None:
         )
 
 
-def _measuring(job: TrainingJob, found: Arguments) -> None:
+def measuring(job: TrainingJob, found: Arguments) -> None:
+    """What a run on mock data needs besides."""
     found.set("--mock-data")
     found.set("--tokenizer-type", "NullTokenizer")
     found.set("--train-iters", 20)
@@ -139,7 +137,8 @@ def _measuring(job: TrainingJob, found: Arguments) -> None:
     found.remark(_LEFT_OUT)
 
 
-def _launch(job: TrainingJob, name: str, found: Arguments) -> Launch:
+def launched(job: TrainingJob, name: str, found: Arguments) -> Launch:
+    """The launch of these arguments on every host."""
     known = options(name)
     program = (
         'torchrun --nnodes "$NNODES" --nproc-per-node "$NPROC_PER_NODE" --node-rank "$NODE_RANK" '
@@ -191,9 +190,9 @@ def megatron_recompute(job: TrainingJob, found: Arguments) -> tuple[str, ...]:
 def megatron_lm(job: TrainingJob) -> Launch:
     """Launch with Megatron-LM."""
     found = Arguments()
-    _model(job, found)
+    model_arguments(job, found)
     _megatron_layers(job, found)
-    _parallelism(job, found)
+    parallelism(job, found)
     _megatron_stages(job, found)
     _megatron_memory(job, found)
     model, layout = job.model, job.layout
@@ -202,11 +201,11 @@ def megatron_lm(job: TrainingJob) -> Launch:
     if model.experts is not None and job.stack.expert_overlap > 0 and job.overlaps("expert"):
         found.when(int(layout.expert_parallel) > 1, "--overlap-moe-expert-parallel-comm")
     found.when(job.stack.parameter_wire_bytes < 2 and job.number_format in _FP8_RECIPES, "--fp8-param-gather")
-    _number_format(job, found, fp4=True)
-    _schedule(job, found, ())
-    _balanced(job, found)
-    _measuring(job, found)
-    return _launch(job, "megatron-lm", found)
+    number_format(job, found, fp4=True)
+    lost_schedule(job, found, ())
+    balanced(job, found)
+    measuring(job, found)
+    return launched(job, "megatron-lm", found)
 
 
 def _megatron_layers(job: TrainingJob, found: Arguments) -> None:
@@ -280,84 +279,3 @@ def _pattern(layers: list[int]) -> str:
         else:
             runs.append([kind, 1])
     return "(" + "+".join(f"[{kind}]*{count}" for kind, count in runs) + ")"
-
-
-# ------------------------------------------------------------------------------------------------- MindSpeed-LLM
-def mindspeed_llm(job: TrainingJob) -> Launch:
-    """Launch with MindSpeed-LLM."""
-    found = Arguments()
-    model, layout = job.model, job.layout
-    found.set("--use-mcore-models")
-    _model(job, found)
-    if model.experts is not None:
-        found.when(model.experts.dense_layers, "--first-k-dense-replace", model.experts.dense_layers)
-        found.set("--moe-layer-freq", model.experts.every)
-        found.set("--moe-token-dispatcher-type", "alltoall")
-    if model.window:
-        found.set("--sliding-window", model.window)
-        if 1 < model.full_attention_every <= model.layers:
-            found.lacks(
-                f"full attention in one layer of {model.full_attention_every}; check --interleave-sliding-window"
-            )
-    if model.sparse is not None:
-        found.set("--enable-dsa-indexer")
-        found.set("--index-n-heads", model.sparse.index_heads)
-        found.set("--index-head-dim", model.sparse.index_head)
-        found.set("--index-topk", model.sparse.keys)
-    found.when(job.stack.fused_attention, "--use-flash-attn")
-    _parallelism(job, found)
-    _mindspeed_stages(job, found)
-    if int(layout.context_parallel) > 1:
-        around = job.context_exchange == "all_to_all"
-        found.set("--context-parallel-algo", "ulysses_cp_algo" if around else "megatron_cp_algo")
-    if int(layout.zero_stage) >= 2:
-        found.lacks(f"ZeRO stage {int(layout.zero_stage)} of a Megatron model; the script shards the optimizer only")
-    _mindspeed_memory(job, found)
-    overlapped = job.stack.tensor_overlap > 0 and job.overlaps("tensor")
-    found.when(overlapped and int(layout.sequence_parallel), "--use-ascend-mc2")
-    if model.experts is not None and job.stack.expert_overlap > 0 and job.overlaps("expert"):
-        both_ways = job.schedule == "dualpipe"
-        found.set("--moe-fb-overlap" if both_ways else "--moe-alltoall-overlap-comm")
-    if job.schedule == "dualpipe" and int(layout.pipeline_parallel) > 1:
-        found.set("--schedules-method", "dualpipev")
-        found.lacks("DualPipe with two copies of the weights; the script runs DualPipeV, its V-shaped form with one")
-    _number_format(job, found, fp4=False)
-    _schedule(job, found, ("dualpipe",))
-    _balanced(job, found)
-    _measuring(job, found)
-    return _launch(job, "mindspeed-llm", found)
-
-
-def _mindspeed_stages(job: TrainingJob, found: Arguments) -> None:
-    """Layers of the stages: a list without model chunks, layers that do nothing with them."""
-    chunks, vp = job.chunk_layers, int(job.layout.virtual_stages)
-    if vp > 1:
-        most = max(chunks)
-        found.set("--num-layers-per-virtual-pipeline-stage", most)
-        idle = [str(number * most + most - 1) for number, layers in enumerate(chunks) if layers < most]
-        if idle:
-            found.set("--num-layers", most * len(chunks))
-            found.set("--noop-layers", ",".join(idle))
-            found.remark(f"{len(idle)} of the layers do nothing: they fill the shorter model chunks up.")
-    elif len(set(chunks)) > 1:
-        found.set("--num-layer-list", ",".join(map(str, chunks)))
-
-
-def _mindspeed_memory(job: TrainingJob, found: Arguments) -> None:
-    """Recomputation and offloading."""
-    if "full" in job.recompute:
-        found.set("--recompute-granularity", "full")
-        found.set("--recompute-method", "uniform")
-        found.set("--recompute-num-layers", 1)
-    else:
-        for name in job.recompute:
-            if name == "core_attention":
-                found.set("--recompute-granularity", "selective")
-            elif name in _RECOMPUTE_SWITCHES:
-                found.set(_RECOMPUTE_SWITCHES[name])
-            else:
-                found.lacks(f"recomputation of {name} alone")
-    found.when("optimizer" in job.offload, "--swap-optimizer")
-    if "activations" in job.offload:
-        found.set("--swap-attention")
-        found.remark("Activations of attention are swapped, not those of the whole layer as predicted.")

@@ -26,7 +26,7 @@ def sglang(job: ServingJob) -> Launch:
             found.set("--disaggregation-mode", one.kind)
         many = "1 instance" if one.count == 1 else f"{one.count} instances"
         title = f"{many} for {one.kind}, each on {one.ranks} ranks."
-        commands.append(Command(title, "python -m sglang.launch_server", found.given))
+        commands.append(Command(title, "python -m sglang.launch_server", found.given, role=one.kind))
         everything.lacking += found.lacking
         everything.remarks += found.remarks
     if job.disaggregated:

@@ -25,7 +25,7 @@ def tensorrt_llm(job: ServingJob) -> Launch:
         found.set("--config", "config.yaml")
         many = "1 instance" if one.count == 1 else f"{one.count} instances"
         title = f"{many} for {one.kind}, each on {one.ranks} ranks."
-        commands.append(Command(title, 'trtllm-serve "$MODEL"', found.given, keys))
+        commands.append(Command(title, 'trtllm-serve "$MODEL"', found.given, keys, one.kind))
         everything.lacking += found.lacking
     if job.disaggregated:
         everything.remark("`trtllm-serve disaggregated` stands in front: list the instances for prefill under "

@@ -43,7 +43,7 @@ def _launch(job: ServingJob, name: str) -> Launch:
             connector = "MooncakeConnectorV1" if ascend else "NixlConnector"
             text = {"kv_connector": connector, "kv_role": role if ascend else "kv_both"}
             found.set("--kv-transfer-config", json.dumps(text))
-        commands.append(Command(_title(one), 'vllm serve "$MODEL"', found.given))
+        commands.append(Command(_title(one), 'vllm serve "$MODEL"', found.given, role=one.kind))
         everything.lacking += found.lacking
         everything.remarks += found.remarks
     if job.disaggregated:

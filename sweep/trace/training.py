@@ -110,6 +110,9 @@ def _step(found: Explanation) -> _Step:
         raise problem("sweep trace", "layout", "has no whole number of microbatches", float(layout.microbatches))
     if p == 1:
         schedule = "1f1b"
+    if schedule == "dualpipe" and (p % 2 or m % 2):
+        raise problem("sweep trace", "layout", "DualPipe needs an even number of stages and of microbatches",
+                      f"{p} and {m}")  # fmt: skip
     v = int(layout.virtual_stages) if schedule == "interleaved" else 2 if schedule == "zb-v" else 1
     rules, transfers, (first, last) = pipeline_times(found.system, found.stack, found.training, layout)
     parts = {name: times[name] / m for name in _OF_A_PASS}

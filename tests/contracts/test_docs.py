@@ -46,11 +46,14 @@ from sweep.chip_names import CHIP_SYSTEMS
 from sweep.cli import COMMANDS
 from sweep.designs import dimension_of
 from sweep.flags import RULES, FlagRule
+from sweep.launch.export import OTHER_NAMES, SERVERS, TRAINERS
+from sweep.launch.options import options
 from sweep.power_cases import STATES
 from sweep.power_validation import QUANTITIES
 from sweep.prediction import GroupError, Prediction
 from sweep.recipes import recipes
 from sweep.study import load, parse
+from sweep.trace.lanes import LANES
 from sweep.uncertainty.distributions import RELATIVE_SD
 from sweep.validation import predict
 from sweep.work import KV_BYTES
@@ -295,6 +298,8 @@ def test_every_field_of_a_record_stands_with_its_default(record: type, heading: 
         ("reliability.md", [f.name for f in fields(Operation) if f.name != "name"]),
         ("reliability.md", catalogue.names("operations")),
         ("architecture.md", [f"sweep {name}" for name in COMMANDS]),
+        ("export.md", [*TRAINERS, *SERVERS, *OTHER_NAMES]),
+        ("trace.md", LANES),
         ("power.md", [*BOUNDARIES, *COOLING, *STATES, *QUANTITIES]),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(list(value)[:2]),
@@ -303,6 +308,12 @@ def test_nothing_that_users_meet_is_left_out(page: str, names: Any) -> None:
     """Every field, name and key of a kind is written as code on the page that explains it."""
     missing = [name for name in names if name not in codes(TEXT[page])]
     assert not missing, f"docs/{page} does not mention {', '.join(missing)}"
+
+
+def test_the_releases_of_frameworks_are_those_of_the_lists() -> None:
+    """The page on exports names the release whose options were read."""
+    written = {row[0].strip("`"): row[2] for row in table_rows(TEXT["export.md"], "`--to`")}
+    assert written == {name: options(name).release for name in (*TRAINERS, *SERVERS)}
 
 
 def test_every_path_of_a_machine_that_is_named_can_be_changed() -> None:

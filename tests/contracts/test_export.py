@@ -25,7 +25,7 @@ from model.layout import (
     SCHEDULES,
     Layout,
 )
-from sweep import catalogue
+from sweep import catalogue, load
 from sweep.cli import main
 from sweep.errors import InputError
 from sweep.launch.arguments import Command, Launch, yaml
@@ -297,6 +297,27 @@ def test_scripts_are_shell(to: str, tmp_path: Path) -> None:
     subprocess.run(["bash", "-n"], input=script.encode(), check=True)
 
 
+@each_server
+def test_prompts_and_decoding_start_apart(to: str, tmp_path: Path) -> None:
+    """Of two kinds of instances a host starts the one that its ROLE names, and a wrong one is told."""
+    job = serving(draft_tokens=1)
+    decode = job.instances[0]
+    script = SERVERS[to](replace(job, instances=(replace(decode, kind="prefill", batch=48), decode))).script()
+    for name in ("vllm", "python", "trtllm-serve"):
+        program = tmp_path / name
+        program.write_text('#!/bin/sh\nprintf "%s " "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    (tmp_path / "launch.sh").write_text(script, encoding="utf-8")
+    said = {}
+    for role in ("prefill", "decode", "both"):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "ROLE": role}
+        said[role] = subprocess.run(["bash", "launch.sh"], cwd=tmp_path, env=environment, capture_output=True,
+                                    text=True, check=False)  # fmt: skip
+    assert said["both"].returncode == 2 and "prefill or decode" in said["both"].stderr
+    assert " 3 " in said["prefill"].stdout or " 48 " in said["prefill"].stdout
+    assert said["prefill"].stdout != said["decode"].stdout != ""
+
+
 def test_yaml_nests_dots() -> None:
     """Keys with dots become tables."""
     assert yaml({"a.b": 1, "a.c": "x", "d": True}) == 'a:\n  b: 1\n  c: "x"\nd: true\n'
@@ -363,3 +384,58 @@ def test_bad_input_is_told(capsys: pytest.CaptureFixture[str], words: tuple[str,
     """What is missing or wrong is told by its option, with exit code 2."""
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "") and said in err and "Traceback" not in err
+
+
+STUDY = """
+question = "Which layout?"
+chips = [16, 32]
+[[workloads]]
+model = "llama-3-8b"
+sequence = "4096 token"
+batch = 64
+[[designs]]
+system = "dgx-h100"
+[[designs]]
+system = "dgx-a100"
+[search]
+rows = "top:3"
+objective = "energy_per_token_j"
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["run", str(folder / "study.toml"), "--workers", "0", "--out", str(folder / "runs")])
+    return next((folder / "runs").iterdir())
+
+
+def test_the_best_row_of_a_run_is_exported(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """RUN is the row of the best objective, with its own layout; RUN#ROW is that row."""
+    rows = load(finished)
+    best = int(rows["energy_per_token_j"].to_numpy().argmin())
+    code, out, _ = run(capsys, "export", str(finished), "--to", "megatron-lm")
+    assert code == 0 and f"#{best}, the best of the run by energy_per_token_j" in " ".join(out.split()).replace(
+        " # ", " "
+    )
+    assert f"--tensor-model-parallel-size {rows['tp'].iloc[best]} " in out.replace("\n", " ")
+    _, same, _ = run(capsys, "export", f"{finished}#{best}", "--to", "megatron-lm", "--json")
+    assert json.loads(same)["commands"][0]["arguments"]["--micro-batch-size"] == rows["mbs"].iloc[best]
+
+
+def test_a_row_of_a_run_is_traced(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """The trace of a row ends with the step time of the data set."""
+    code, out, _ = run(capsys, "trace", f"{finished}#1")
+    assert code == 0
+    assert json.loads(out)["otherData"]["step_time_s"] == pytest.approx(load(finished)["step_time_s"].iloc[1])
+
+
+def test_a_row_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    """With how many there are."""
+    for verb in ("export", "trace"):
+        code, out, err = run(capsys, verb, f"{finished}#999")
+        assert (code, out) == (2, "") and "rows, counted from 0" in err
+        assert run(capsys, verb, f"{finished}#x")[0] == 2

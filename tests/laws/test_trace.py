@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.layout import SCHEDULES
 from model.pipeline import PipelineTimes, bubble_seconds
@@ -201,6 +203,37 @@ def test_equal_passes_take_about_what_the_formula_says(schedule: str, p: int, m:
     assert all((end[:-1] <= start[1:] + 1e-12).all() for start, end in zip(timed.starts, timed.ends, strict=True))
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    schedule=st.sampled_from(SCHEDULES),
+    half=st.integers(1, 4),
+    m=st.integers(1, 12),
+    v=st.integers(1, 3),
+    parts=st.tuples(st.floats(0.2, 1.0), st.floats(0.5, 2.0), st.floats(0.2, 1.0)),
+)
+def test_any_pipeline_ends_when_its_formula_says(
+    schedule: str, half: int, m: int, v: int, parts: tuple[float, float, float]
+) -> None:
+    """Any stages, chunks and microbatches: every pass runs once, from time 0, and the end is the formula's."""
+    p = 2 * half if schedule == "dualpipe" else half + 1
+    m += m % 2 if schedule == "dualpipe" else 0
+    pipeline = Pipeline(schedule, p, v if schedule == "interleaved" else 2 if schedule == "zb-v" else 1, m)
+    forward, backward, weights = (part * p / pipeline.depth for part in parts)
+    one = Durations(forward, backward if pipeline.splits_backward else backward + weights, weights)
+    passes = orders(pipeline, one)
+    kinds = 3 if pipeline.splits_backward else 2
+    assert sum(map(len, passes)) == len({own for row in passes for own in row}) == pipeline.depth * m * kinds
+    whole = sum(parts)
+    times = PipelineTimes(p, pipeline.chunks, m, whole, parts[0] / whole, parts[2] / whole, (p - 1) * whole)
+    formula = m * whole + float(bubble_seconds(SCHEDULES.index(schedule), times))
+    timed = timeline(pipeline, passes, [[one.of(own.kind) for own in row] for row in passes], formula)
+    assert min(start[0] for start in timed.starts) >= 0.0
+    spans = [end[-1] - (start[0] if schedule in APART else 0.0)
+             for start, end in zip(timed.starts, timed.ends, strict=True)]  # fmt: skip
+    assert max(spans) == pytest.approx(formula, rel=1e-9)
+    assert abs(timed.delay_s) < whole
+
+
 def test_interleaving_follows_megatrons_order() -> None:
     """Two stages, two chunks, four microbatches: the order of Megatron-Core's schedule."""
     first, last = orders(Pipeline("interleaved", 2, 2, 4), Durations(1.0, 2.0))
@@ -273,6 +306,7 @@ def test_the_trace_goes_to_a_file(capsys: pytest.CaptureFixture[str], tmp_path: 
         (("trace", "runs/none#1"), "not the folder of a run"),
         ((*WORDS[:-4], "--layout", "tp=8,pp=2,mbs=3", "--batch", "32"), "microbatches"),
         ((*WORDS[:-4], "--layout", "tp=8,pq=2"), "unknown axis"),
+        ((*WORDS[:-4], "--layout", "tp=8,pp=8,schedule=dualpipe", "--batch", "31"), "even number"),
         ((*WORDS, "--output", "/no/such/folder/t.json"), "No such file"),
     ],
 )
