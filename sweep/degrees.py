@@ -6,7 +6,7 @@ counts by how far it is from being feasible, so that a case without any has a ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,29 +45,28 @@ class Cell:
 
 
 Cells = dict[tuple[int, int], Cell]
+Pair = tuple[str, str]
 
 
-def best_of_each(question: Question, known: Records, quantity: str, degrees: tuple[str, str]) -> Cells:
+def best_of_each(question: Question, known: Records, quantity: str, pairs: Sequence[Pair]) -> dict[Pair, Cells]:
     """The best layout of each pair of degrees: the feasible ones before the others, then by the quantity.
 
     Parameters
     ----------
-    degrees
-        Short names, as in ("tp", "pp").
+    pairs
+        Short names of degrees, as in [("tp", "pp")]; each pair has cells of its own.
     """
-    found: Cells = {}
+    found: dict[Pair, Cells] = {pair: {} for pair in pairs}
     space = known.space
     for start in range(0, len(space.offsets) - 1, _NODES):
         nodes = np.arange(start, min(start + _NODES, len(space.offsets) - 1))
         nodes = nodes[space.offsets[nodes + 1] > space.offsets[nodes]]
         if len(nodes):
-            _look(question, known, quantity, degrees, space.listing(nodes), found)
+            _look(question, known, quantity, space.listing(nodes), found)
     return found
 
 
-def _look(
-    question: Question, known: Records, quantity: str, degrees: tuple[str, str], listing: Listing, found: Cells
-) -> None:
+def _look(question: Question, known: Records, quantity: str, listing: Listing, found: dict[Pair, Cells]) -> None:
     partial = partial_costs(known, listing)
     sign = QUANTITIES[quantity].sign
     for mesh in listing.meshes():
@@ -78,18 +77,27 @@ def _look(
             flat = {name: np.broadcast_to(share, block.shape).reshape(-1) for name, share in shares.items()}
             excess = np.sum(list(flat.values()), axis=0)
             value = sign * np.broadcast_to(np.asarray(QUANTITIES[quantity].read(cost)), block.shape).reshape(-1)
-            keys = [np.broadcast_to(getattr(layout, _LONG[name]), block.shape).reshape(-1) for name in degrees]
-            order = np.lexsort((value, excess, *keys[::-1]))
-            code = np.stack([key[order] for key in keys])
-            first = order[np.flatnonzero(np.append(True, np.any(code[:, 1:] != code[:, :-1], axis=0)))]
-            numbers = block.numbers(first)
-            for at, number in zip(first.tolist(), numbers.tolist(), strict=True):
-                broken = max(flat, key=lambda name: flat[name][at]) if excess[at] > 0 else ""
-                cell = Cell(int(number), sign * float(value[at]), float(excess[at]), broken)
-                pair = int(keys[0][at]), int(keys[1][at])
-                old = found.get(pair)
-                if old is None or (cell.excess, sign * cell.value) < (old.excess, sign * old.value):
-                    found[pair] = cell
+            for pair, cells in found.items():
+                keys = [np.broadcast_to(getattr(layout, _LONG[name]), block.shape).reshape(-1) for name in pair]
+                first = _first_of_each(keys, value, excess)
+                for at, number in zip(first.tolist(), block.numbers(first).tolist(), strict=True):
+                    broken = max(flat, key=lambda name: flat[name][at]) if excess[at] > 0 else ""
+                    cell = Cell(int(number), sign * float(value[at]), float(excess[at]), broken)
+                    place = int(keys[0][at]), int(keys[1][at])
+                    old = cells.get(place)
+                    if old is None or (cell.excess, sign * cell.value) < (old.excess, sign * old.value):
+                        cells[place] = cell
+
+
+def _first_of_each(keys: Sequence[Array], value: Array, excess: Array) -> Array:
+    """Place of the best layout of each pair of degrees: a pair is a number, of which a block has few."""
+    code = keys[0].astype(np.int64) << 32 | keys[1]
+    places = []
+    for one in np.unique(code):
+        own = np.flatnonzero(code == one)
+        own = own[excess[own] == excess[own].min()]
+        places.append(own[np.argmin(value[own])])
+    return np.asarray(places)
 
 
 def _shares(question: Question, known: Records, cost: Any) -> Mapping[str, Array]:

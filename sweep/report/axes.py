@@ -9,6 +9,7 @@ from typing import Any
 from sweep.columns import QUANTITIES
 from sweep.report.view import axis_title
 
+_INK = "rgba(0,0,0,0.55)"
 _MANY_TIMES = 30.0  # ends of an axis so far apart are drawn in logarithms
 
 
@@ -39,8 +40,8 @@ def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
             "zeroline": False,
         },
         "annotations": [
-            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top", "text": label,
-             "showarrow": False, "align": "left"}
+            {"x": 0, "xref": "paper", "xanchor": "left", "y": place - half, "yref": "y", "yanchor": "top",
+             "text": label, "showarrow": False, "align": "left"}
             for place, label in enumerate(labels)
         ],
     }  # fmt: skip
@@ -48,16 +49,10 @@ def over_bars(labels: Sequence[str], half: float = 0.5) -> dict[str, Any]:
 
 def hatching(shape: str) -> dict[str, Any]:
     """Hatching over a colour, so that bars are told apart without it; none where the shape is empty."""
-    return {
-        "shape": shape,
-        "fillmode": "overlay",
-        "fgcolor": "rgba(0,0,0,0.55)",
-        "fgopacity": 1,
-        "size": 7,
-        "solidity": 0.2,
-    }
+    look = {"fillmode": "overlay", "fgcolor": _INK, "fgopacity": 1, "size": 7, "solidity": 0.2}
+    return {"shape": shape, **look}
 
 
-def figure(data: list[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
+def figure(data: Sequence[Mapping[str, Any]], layout: Mapping[str, Any]) -> dict[str, Any]:
     """A figure of plotly."""
-    return {"data": data, "layout": dict(layout)}
+    return {"data": list(data), "layout": dict(layout)}

@@ -36,9 +36,10 @@ def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> li
         return [Text("Nothing that was measured says how far predictions of this software are off.")]
     columns = ("design", "model", "quantity", "bias", "measured / predicted", "rests on")
     text = (
-        "Every prediction errs. These are the errors of the same software and kind of model on published runs: the bias is "
-        "the median of predicted over measured, less one; eight of ten measurements are expected to lie in the range times "
-        "the prediction. Where nothing of the software was measured, the spread over other software stands in."
+        "Every prediction errs. These are the errors of the same software and kind of model on published runs: the "
+        "bias is the median of predicted over measured, less one; eight of ten measurements are expected to lie in "
+        "the range times the prediction. Where nothing of the software was measured, the spread over other software "
+        "stands in."
     )
     return [Text(text), _chart(bars), Table(columns, rows, folded="The same in numbers, and what they rest on")]
 
@@ -55,7 +56,8 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
     bands = [one.band(1.0) for _, one in bars]
     trace = {
         "type": "scatter", "mode": "markers", "x": middles, "y": [place + 0.2 for place in places],
-        "marker": {"size": 11, "color": COLOURS[0], "symbol": ["circle" if one.n else "circle-open" for _, one in bars]},
+        "marker": {"size": 11, "color": COLOURS[0],
+                   "symbol": ["circle" if one.n else "circle-open" for _, one in bars]},
         "error_x": {
             "type": "data", "symmetric": False, "color": COLOURS[0], "thickness": 2.5, "width": 7,
             "array": [high - middle for (_, high), middle in zip(bands, middles, strict=True)],
@@ -74,9 +76,10 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
         "showlegend": False,
     }
     meaning = (
-        "Measured over predicted, of the software and kind of model that each design runs: the mark is the median, the bar "
-        "reaches from 10 to 90 % of the runs. Right of the line runs take longer, or yield more, than predicted. Hollow: "
-        "nothing of this software was measured."
+        "Measured over predicted, of the software and kind of model that each design runs: the mark is the median, the "
+        "bar reaches from 10 to 90 % of the runs. Right of the line runs take longer, or yield more, than predicted. "
+        "Hollow: nothing of this software was measured."
     )
-    return Chart(figure([trace], layout), meaning, "residual = log(predicted / measured), fitted by software, kind and chip",
-                 "Error of predictions against measurements", 120 + 44 * len(bars))  # fmt: skip
+    formula = "residual = log(predicted / measured), fitted by software, kind and chip"
+    name, height = "Error of predictions against measurements", 120 + 44 * len(bars)
+    return Chart(figure([trace], layout), meaning, formula, name, height)

@@ -24,22 +24,29 @@ def chart(view: View, cases: Iterable[Case], question: Question, layouts: Mappin
     Parameters
     ----------
     cases
-        Of the study; that of the design is evaluated where the run kept but its best rows and it is not too large.
+        Of the study. Where the run kept but the best rows, that of the design's largest size that is not too large is
+        evaluated.
     layouts
         Number of the legal layouts of each case.
     """
     if not view.leaders:
         return "No layout is feasible here."
     leader = view.leaders[0]
-    kept = {second: view.seen.designs[leader["design"]].grid.get((leader["chips"], "tp", second), {})
-            for second in ("pp", "ep")}  # fmt: skip
-    case = next((one for one in cases if one.index == leader["case"] and one.method == "exact"), None)
-    known = view.study.search.rows in ("feasible", "all")
-    if not known and case is not None and "phase" not in leader and layouts.get(case.index, 0) <= MOST_LAYOUTS:
-        found = {second: evaluated(case, question, view.objective.name, second) for second in ("pp", "ep")}
-        basis = f"not legal. All {layouts[case.index]:,} legal layouts of the case are evaluated for this picture."
+    by_index = {} if view.study.search.rows in ("feasible", "all") else {case.index: case for case in cases}
+    sizes = sorted(
+        (row for row in view.answer if row["design"] == leader["design"]), key=lambda row: -int(row["chips"])
+    )
+    small = [row for row in sizes if "phase" not in row and layouts.get(row["case"], 0) <= MOST_LAYOUTS]
+    row = next((row for row in small if row["case"] in by_index and by_index[row["case"]].method == "exact"), None)
+    if row is not None:
+        leader = row
+        case = by_index[row["case"]]
+        cells = best_of_each(question, records(question, case), view.objective.name, [("tp", "pp"), ("tp", "ep")])
+        found = {second: cells["tp", second] for second in ("pp", "ep")}
+        basis = f"not legal. All {layouts[case.index]:,} legal layouts of this size are evaluated for the picture."
     else:
-        found = {second: _of_rows(view, cells) for second, cells in kept.items()}
+        kept = view.seen.designs[leader["design"]].grid
+        found = {one: _of_rows(view, kept.get((leader["chips"], "tp", one), {})) for one in ("pp", "ep")}
         basis = f"not legal, or not among the {view.seen.rows:,} rows that the run kept, which this picture is of."
     second = max(("pp", "ep"), key=lambda name: len(found[name]))
     if len(found[second]) < 2:
@@ -48,11 +55,6 @@ def chart(view: View, cases: Iterable[Case], question: Question, layouts: Mappin
             'With rows = "feasible" under [search] it keeps them all.'
         )
     return _chart(view, leader, second, found[second], basis)
-
-
-def evaluated(case: Case, question: Question, quantity: str, second: str) -> dict[tuple[int, int], Cell]:
-    """The best of each pair of degrees of a case, all of its layouts evaluated."""
-    return best_of_each(question, records(question, case), quantity, ("tp", second))
 
 
 def _of_rows(view: View, cells: Mapping[tuple[int, int], tuple[float, int] | None]) -> dict[tuple[int, int], Cell]:
@@ -84,7 +86,8 @@ def _chart(
     trace = {
         "type": "heatmap", "x": [str(one) for one in across], "y": [str(one) for one in down], "z": values,
         "text": texts, "texttemplate": "%{text}", "customdata": told, "hovertext": told, "hoverinfo": "text",
-        "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less", "xgap": 2, "ygap": 2,
+        "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less",
+        "xgap": 2, "ygap": 2,
         "colorbar": {"thickness": 14, "tickformat": "~s"},
     }  # fmt: skip
     layout = {
@@ -95,7 +98,8 @@ def _chart(
     }
     meaning = (
         f"{leader['design']} on {leader['chips']:,} chips: the best {name_of(view.objective.name)} for each pair of "
-        f"degrees, over everything else that may be chosen; each number is the share of the best of all. {_legend(cells)}"
+        f"degrees, over everything else that may be chosen; each number is the share of the best of all. "
+        f"{_legend(cells)}"
         f"Empty: {basis}"
     )
     formula = f"cell = best {view.objective.name} over all other axes at (tp, {second})"

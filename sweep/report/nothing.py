@@ -47,7 +47,7 @@ def blocks(failed: Sequence[Failure], cases: Iterable[Case], question: Question 
     if near:
         found += [
             Text(
-                "The nearest layouts: of all legal ones, those whose violations are the smallest shares of their limits."
+                "The nearest layouts: of all legal ones those whose violations are the smallest shares of their limits."
             ),
             Table(("design", "work", "chips", "layout", "short of", "feasible if"), near),
         ]
@@ -85,7 +85,8 @@ def _chart(failed: Sequence[Failure]) -> Chart:
     for number, (name, (colour, pattern)) in enumerate(zip(names, _LOOKS, strict=False)):
         shares = [one["broken"].get(name, 0) / one["layouts"] for one in own]
         traces.append({
-            "type": "bar", "orientation": "h", "name": plain(_rule(name)), "y": [place + (number + 0.5) * 0.62 / len(names) - 0.17 for place in range(len(own))], "x": shares,
+            "type": "bar", "orientation": "h", "name": plain(_rule(name)), "x": shares,
+            "y": [place + (number + 0.5) * 0.62 / len(names) - 0.17 for place in range(len(own))],
             "width": 0.55 / len(names),
             "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": plain(_rule(name)) + ": broken by %{x:.1%} of the layouts<extra></extra>",
@@ -110,7 +111,7 @@ def _nearest(failed: Sequence[Failure], cases: Iterable[Case], question: Questio
         if case is None or not 0 < one["layouts"] <= MOST_LAYOUTS:
             continue
         known = records(question, case)
-        cells = best_of_each(question, known, question.search.objective, ("tp", "pp"))
+        cells = best_of_each(question, known, question.search.objective, [("tp", "pp")])["tp", "pp"]
         cell: Cell = min(cells.values(), key=lambda cell: (cell.excess, cell.layout))
         found = rows_of(question, known, np.asarray([cell.layout]))
         row = {name: plain_value(name, values[0]) for name, values in found.items()}

@@ -118,9 +118,7 @@ def _answer(told: _Told) -> Iterator[Section]:
     blocks: list[Block] = []
     if not found.answer.rows:
         blocks.append(Text("No design has a feasible layout.", strong=True))
-    for view in told.views:
-        if view.leaders:
-            blocks.append(Text(_headline(view), strong=True))
+    blocks += [Text(_headline(view), strong=True) for view in told.views if view.leaders]
     if told.views and told.views[0].leaders:
         blocks.append(_facts(told.views[0]))
     blocks += told.each(_answer_table)
@@ -159,7 +157,7 @@ def _facts(view: View) -> Facts:
     best = view.leaders[0]
     names = [view.objective.name, "tokens_per_s", "tokens_per_s_per_chip", "mfu", "tpot_s", "ttft_s", "power_w",
              "energy_per_token_j", "usd_per_million_tokens", "hbm_used_bytes"]  # fmt: skip
-    facts = []
+    facts: list[Fact] = []
     for name in dict.fromkeys(names):
         value = best.get(name)
         if value is not None and len(facts) < 6:

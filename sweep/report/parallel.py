@@ -36,11 +36,13 @@ def chart(view: View) -> Chart | str:
         "line": {
             "color": values, "colorscale": "Cividis", "reversescale": view.objective.better == "less",
         },
-        "labelside": "top", "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"}, "unselected": {"line": {"opacity": 0.08}},
+        "labelside": "top", "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},
+        "unselected": {"line": {"opacity": 0.08}},
     }  # fmt: skip
     meaning = (
-        f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}, as on the last axis. Only what varies "
-        "has an axis. Drag along an axis to keep the lines that pass there, drag a name to move its axis."
+        f"A line is a layout, one of {len(rows):,} of the rows kept; its colour is the {name_of(name)}, as on the last "
+        "axis. Only what varies has an axis. Drag along an axis to keep the lines that pass there, drag a name to "
+        "move its axis."
     )
     left = 16 + 8 * max((len(text) for text in dimensions[0].get("ticktext", ())), default=4)
     formula = f"colour = {title}"

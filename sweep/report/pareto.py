@@ -148,8 +148,8 @@ def _meaning(view: View, pair: Pair) -> str:
         star = " Star: what is not varied, or was tried first by hand."
     return (
         f"{better} A line joins what nothing of the same design beats in both, dots what nothing of any design "
-        f"does. Faint: beaten.{hollowed}{star} The run kept {counts}. Point at a mark for every attribute; click or tap "
-        "for its row and commands."
+        f"does. Faint: beaten.{hollowed}{star} The run kept {counts}. Point at a mark for every attribute; click or "
+        "tap for its row and commands."
     )
 
 

@@ -55,8 +55,9 @@ def _chart(view: View, quantity: str) -> Chart:
     if view.study.phase != "training" and quantity == "tokens_per_s":
         meaning = "Tokens per second of the whole cluster, the best instances at each size."
     meaning += _banded(view.answer, quantity)
-    return Chart(figure(traces, layout), meaning, _formula(view, quantity), f"{name_of(quantity)}, {view.title}", 380,
-                 notes=view.notes)  # fmt: skip
+    height = 350 + 22 * len(traces)  # of which the names of the designs take some
+    name = f"{name_of(quantity)}, {view.title}"
+    return Chart(figure(traces, layout), meaning, _formula(view, quantity), name, height, notes=view.notes)
 
 
 def _bars(view: View, quantity: str) -> Chart:

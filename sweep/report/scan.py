@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FAINT = 300  # feasible rows drawn beside the front of a comparison
 HOLLOW = 90  # infeasible rows drawn
-FRONT = 60  # rows of a design's front drawn
+FRONT = 40  # rows of a design's front drawn
 TOP = 24  # best rows of a design kept
 _OF_A_PART = 200  # rows of a part that a sample is drawn from
 _AHEAD = 3

@@ -28,9 +28,9 @@ def blocks(designs: Sequence[Design], rests: Sequence[Rests]) -> list[Block]:
     numbers = {(one.entry, one.path): one for design in designs for one in numbers_of(design)}
     effects: dict[str, tuple[float, float]] = {}
     for rest in rests:
-        for found in rest.influences:
-            old = effects.get(found.column.text, (0.0, 0.0))
-            effects[found.column.text] = max(old, (abs(found.effect), found.elasticity), key=lambda one: one[0])
+        for one in rest.influences:
+            old = effects.get(one.column.text, (0.0, 0.0))
+            effects[one.column.text] = max(old, (abs(one.effect), one.elasticity), key=lambda two: two[0])
     kinds = Counter(one.origin for one in numbers.values())
     order = sorted(
         numbers.values(), key=lambda one: (-effects.get(one.column.text, (0.0, 0.0))[0], one.entry, one.path)
@@ -65,9 +65,13 @@ def _most(rests: Sequence[Rests], effects: Mapping[str, tuple[float, float]]) ->
 
 
 _TOLD: Mapping[str, str] = {
-    "datasheet": "as the maker says", "measured": "by someone, on the machine", "derived": "fitted, or follows from others",
-    "estimated": "from what is alike", "rumour": "from the press", "placeholder": "assumed: not even a rumour",
-}  # fmt: skip
+    "datasheet": "as the maker says",
+    "measured": "by someone, on the machine",
+    "derived": "fitted, or follows from others",
+    "estimated": "from what is alike",
+    "rumour": "from the press",
+    "placeholder": "assumed: not even a rumour",
+}
 
 
 def _row(one: Number, effects: Mapping[str, tuple[float, float]]) -> list[Any]:

@@ -65,8 +65,8 @@ def memory_chart(view: View) -> Chart | None:
     if not rows:
         return None
     meaning = (
-        "Memory in use on the fullest rank of the same layouts. The line across a bar is what a rank has: a layout fits "
-        "if its bar ends before it."
+        "Memory in use on the fullest rank of the same layouts. The line across a bar is what a rank has: a layout "
+        "fits if its bar ends before it."
     )
     return _chart(view, rows, "memory", "bytes", meaning, "bar = sum of parts = hbm_used_bytes", "memory (byte)")
 
@@ -87,7 +87,8 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
         values = [row[name] or 0.0 for row in rows]
         shares = [value / total if total else 0.0 for value, total in zip(values, totals, strict=True)]
         traces.append({
-            "type": "bar", "orientation": "h", "name": word, "y": [place + 0.2 for place in places], "x": values, "width": 0.5,
+            "type": "bar", "orientation": "h", "name": word, "x": values,
+            "y": [place + 0.2 for place in places], "width": 0.5,
             "marker": {"color": colour, "pattern": hatching(pattern), "line": {"width": 0}},
             "text": [word] * len(rows), "textposition": "inside",
             "insidetextanchor": "middle", "textangle": 0, "constraintext": "inside",

@@ -60,19 +60,20 @@ def chart(view: View, rests: Rests) -> Chart | str:
     if not found:
         return f"No uncertain number moves the {name_of(view.objective.name)} of this design."
     labels = [plain(shortened(_name(one), 60)) for one in found]
-    traces = []
+    traces: list[Any] = []
     for kind in _WORST_FIRST:
         own = [at for at, one in enumerate(found) if kind_of(one.origins) == kind]
         if own:
             traces += _bars(kind, own, found, traces == [])
     meaning = (
         f"{rests.row['design']} on {rests.row['chips']:,} chips: change of its {name_of(view.objective.name)} if one "
-        "number of the catalogue, or the error of the model, is a standard deviation higher (solid) or lower (pale), and "
-        f"all else stays. {rests.guessed:.0%} of the variance rests on estimates, rumours and assumptions."
+        "number of the catalogue, or the error of the model, is a standard deviation higher (solid) or lower (pale), "
+        f"and all else stays. {rests.guessed:.0%} of the variance rests on estimates, rumours and assumptions."
     )
     layout: dict[str, Any] = {
-        "barmode": "overlay", 
-        "xaxis": {"title": {"text": f"change of {name_of(view.objective.name)}"}, "tickformat": "+.0%", "zeroline": True,
+        "barmode": "overlay",
+        "xaxis": {"title": {"text": f"change of {name_of(view.objective.name)}"}, "tickformat": "+.0%",
+                  "zeroline": True,
                   "zerolinewidth": 2},
         **over_bars(labels),
     }  # fmt: skip
@@ -91,7 +92,8 @@ def _bars(kind: str, places: Sequence[int], found: Sequence[Influence], first: b
     for sign in (1.0, -1.0):
         values = [math.exp(sign * found[at].effect) - 1.0 for at in places]
         traces.append({
-            "type": "bar", "orientation": "h", "y": [at + 0.2 for at in places], "x": values, "name": kind, "width": 0.45,
+            "type": "bar", "orientation": "h", "x": values, "name": kind,
+            "y": [at + 0.2 for at in places], "width": 0.45,
             "legendgroup": kind, "showlegend": sign > 0, "opacity": 1.0 if sign > 0 else 0.55,
             "marker": {"color": colour, "pattern": hatching(pattern)},
             "hovertemplate": [

@@ -23,8 +23,8 @@ _SYMBOLS = tuple(one for one in SYMBOLS if one not in ("star", "hexagram"))
 _ASKED = ("target_", "load_")  # 0 where nothing is asked for
 _PARTS = ("time", "memory", "energy", "violation")
 _SHORT = {
-    "tokens_per_s": "tokens per second", "tokens_per_s_per_chip": "tokens per second and chip",
-    "tokens_per_s_per_user": "tokens per second of a user", "energy_per_token_j": "energy per token",
+    "tokens_per_s": "tokens per second", "tokens_per_s_per_chip": "tokens per second per chip",
+    "tokens_per_s_per_user": "tokens per second per user", "energy_per_token_j": "energy per token",
     "power_w": "power", "hbm_used_bytes": "memory of the fullest rank", "step_time_s": "time of a step", "mfu": "MFU",
     "usd_per_million_tokens": "cost of a million tokens", "tokens_per_s_per_watt": "tokens per joule",
     "ttft_s": "time to first token", "tpot_s": "time per output token",
@@ -94,7 +94,7 @@ class View:
         """The text of every row that is drawn."""
         places = sorted(self.rows)
         texts = tuple(row_text(self.rows[place], place) for place in places)
-        fields = tuple({"row": place, "to": launcher_of(self.rows[place])} for place in places)
+        fields: list[dict[str, str | int]] = [{"row": one, "to": launcher_of(self.rows[one])} for one in places]
         return Notes(texts, fields, self.commands)
 
     def best(self, label: str) -> list[Row]:
@@ -150,7 +150,7 @@ def bar_label(row: Row) -> str:
     """A row above a bar: its design and size, and its layout."""
     rumour = " (rumour)" if row["scenario"] else ""
     head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
-    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 52 - len(head))))}"
+    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 58 - len(head))))}"
 
 
 def launcher_of(row: Row) -> str:

@@ -21,6 +21,7 @@ from sweep.degrees import best_of_each
 from sweep.page import Block, Chart, Choice, Section, Side, Table, Text
 from sweep.report import FILE, sections, write
 from sweep.report.pages import _views
+from sweep.report.scan import FRONT
 from sweep.running import kept
 
 from .conftest import HOSTILE, STUDIES
@@ -71,7 +72,8 @@ def test_a_run_has_every_section_that_it_can_have(name: str, runs: Any) -> None:
     assert titles[-1] == "Study"
     assert all(f"| {title} |" in page for title in titles)
     drawn = {"Front", "Where the time goes", "Where the memory goes", "Degrees of parallelism",
-             "Against the size of the cluster", "What good layouts have in common", "What the result rests on"}  # fmt: skip
+             "Against the size of the cluster", "What good layouts have in common",
+             "What the result rests on"}  # fmt: skip
     assert drawn <= set(titles) if name != "nothing" else "Why nothing fits" in titles
 
 
@@ -88,7 +90,7 @@ def test_no_row_of_a_design_beats_its_front(runs: Any) -> None:
             drawn = np.stack([better[name][seen.fronts[pair]] for name in pair], axis=1)
             at_least = np.all(every[None] <= drawn[:, None], axis=2)
             assert not np.any(at_least & np.any(every[None] < drawn[:, None], axis=2)), (label, pair)
-            if len(drawn) < 60:  # of a longer front some are drawn
+            if len(drawn) < FRONT:  # of a longer front some are drawn
                 assert np.all(np.any(np.all(drawn[:, None] <= every[None], axis=2), axis=0)), (label, pair)
 
 
@@ -118,7 +120,7 @@ def test_the_best_of_each_degree_is_that_of_all_rows(second: str, runs: Any) -> 
         study = found.study
         question = Question(study.axes, study.search, study.constraints, study.seed)
         for case in cases(study)[0]:
-            cells = best_of_each(question, records(question, case), "tokens_per_s", ("tp", second))
+            cells = best_of_each(question, records(question, case), "tokens_per_s", [("tp", second)])["tp", second]
             own = rows[rows["case"] == case.index]
             assert set(cells) == set(zip(own["tp"], own[second], strict=True))
             best = own[own["feasible"]].groupby(["tp", second])["tokens_per_s"].max()
@@ -140,7 +142,8 @@ def test_stacks_add_up(runs: Any) -> None:
     for title, whole in (("Where the time goes", "step_time_s"), ("Where the memory goes", "hbm_used_bytes")):
         chart = charts(told, title)[0]
         sums = np.sum([trace["x"] for trace in chart.figure["data"]], axis=0)
-        numbers = [int(re.search(r"row #(\d+)", text)[1]) for text in chart.figure["data"][0]["customdata"]]  # type: ignore[index]
+        told_of = chart.figure["data"][0]["customdata"]
+        numbers = [int(number) for text in told_of for number in re.findall(r"row #(\d+)", text)]
         known = [
             (total, leaders[number][whole]) for total, number in zip(sums, numbers, strict=True) if number in leaders
         ]
@@ -171,9 +174,8 @@ def test_the_tornado_is_of_the_numbers_that_the_study_asked_for(runs: Any) -> No
         told = sections(found)
         numbers = [one["number"] for kept_ in found.certainty for own in kept_["rests_on"].values() for one in own]
     chart = charts(told, "What the result rests on")[0]
-    bars = sorted(
-        zip(*(sum((list(trace[key]) for trace in chart.figure["data"]), []) for key in ("y", "x")), strict=True)
-    )
+    data = chart.figure["data"]
+    bars = sorted(pair for trace in data for pair in zip(trace["y"], trace["x"], strict=True))
     sizes = [abs(value) for _, value in bars]
     assert sizes[0] >= sizes[-1] > 0
     tables = [block for one in told for block in inside(one.blocks) if isinstance(block, Table)]
