@@ -36,6 +36,7 @@ from sweep.near_misses import (
 from sweep.study import Study
 
 _CASES = 6  # whose layouts are looked through: those that came nearest
+_REASONS = 12  # told
 _NEAREST = 3  # designs told
 _TRIED = 1 << 10  # layouts, the nearest ones, that are costed again on a changed machine
 _TRIED_SERVED = 1 << 8  # instances, each solved for its batch again
@@ -105,7 +106,7 @@ class WhyNot:
 
     def lines(self) -> list[str]:
         """The answer in a few lines, what would free most first."""
-        found = [f"no feasible layout (0 of {self.layouts:,})"]
+        found = [f"no feasible layout{f' (0 of {self.layouts:,})' if self.layouts else ''}"]
         for place, one in enumerate(self.nearest):
             breaks = "; ".join(f"{_word(name)} {text}" for name, text in one.breaks.items())
             bound = f" - bound by {one.bound_by}" if one.bound_by else ""
@@ -120,7 +121,9 @@ class WhyNot:
         if options:
             text = ". Or ".join(options)
             found.append(f"  {text[0].upper()}{text[1:]}.")
-        return found + [f"  {reason}" for reason in self.reasons]
+        more = len(self.reasons) - _REASONS
+        rest = [f"  and {more:,} more"] if more > 0 else []
+        return [*found, *(f"  {reason}" for reason in self.reasons[:_REASONS]), *rest]
 
 
 def why_nothing(study: Study, failed: Sequence[Mapping[str, Any]]) -> WhyNot:
@@ -188,7 +191,7 @@ def _miss(question: Question, case: Case, nearest: Mapping[str, float]) -> tuple
 
 # ------------------------------------------------------------------------------------------------ the nearest
 def _nearest(looked: Sequence[Misses]) -> Iterable[Near]:
-    """The designs that are over their limits by the least, summed over the limits; of a case those that break others."""
+    """The designs that are over their limits by the least, summed; of a case those that break others."""
     ranked = []
     for number, misses in enumerate(looked):
         total = np.sum(list(misses.shares.values()), axis=0)
