@@ -1,7 +1,7 @@
 """What a published training run states: its model, its machine, its number format, its measured step.
 
 A case is a JSON object of the form described in docs/validation-cases.md. What it leaves open of its layout is filled
-in sweep/questions.py. Nothing here knows a case by its name.
+in sweep/case_layouts.py. Nothing here knows a case by its name.
 """
 
 from __future__ import annotations

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from sweep import catalogue
 from sweep.catalogue import KINDS, SOURCE_KINDS, Entry, Kind, Quantity
@@ -14,6 +16,7 @@ from sweep.errors import nearest, problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+_FIRST_VIEW = 6  # columns beside the name
 PIPED_WIDTH = 160  # columns of a table that is not written to a terminal
 
 RUMOUR, PLACEHOLDER = "†", "°"
@@ -51,10 +54,10 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "year": "year",
         "bf16": "peak_flops.bf16",
         "fp8": "peak_flops.fp8",
-        "int8": "peak_flops.int8",
         "HBM": "hbm_bytes",
         "HBM rate": "hbm_bandwidth",
         "board": "power.board_w",
+        "int8": "peak_flops.int8",
         "ranks": "ranks_per_package",
         "status": "status",
     },
@@ -174,37 +177,65 @@ def _print_json(content: Mapping[str, Any]) -> None:
     sys.stdout.write(dumps(content, ensure_ascii=False) + "\n")
 
 
+def entries_json(kind: Kind) -> dict[str, Any]:
+    """What `sweep list --json` prints."""
+    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
+    return {"kind": kind, "entries": [_entry_json(found) for found in entries]}
+
+
+def named_json(name: str) -> dict[str, Any]:
+    """What `sweep show --json` prints. Raises InputError for a name that the catalogue does not have."""
+    entries = [_entry_json(one) | (_sums_json(one.name) if one.kind == "systems" else {}) for one in _named(name)]
+    return {"name": name, "entries": entries}
+
+
+def _named(name: str) -> list[Entry]:
+    found = [catalogue.entry(kind, name) for kind in KINDS if name in catalogue.names(kind)]
+    if not found:
+        every = {known for kind in KINDS for known in catalogue.names(kind)}
+        raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
+    return found
+
+
 # ------------------------------------------------------------------------------------------------- commands
-def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
+def list_entries(
+    kind: Kind = "systems",
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """List the names of the catalogue.
 
     Parameters
     ----------
     kind
         What to list.
+    every
+        Show every column.
     json
         Print one JSON object.
     """
-    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
     if json:
-        _print_json({"kind": kind, "entries": [_entry_json(found) for found in entries]})
+        _print_json(entries_json(kind))
         return
+    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
     from rich.table import Table
     from rich.text import Text
 
+    columns = dict(list(COLUMNS[kind].items())[: None if every else _FIRST_VIEW])
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", *COLUMNS[kind]):
+    for heading in ("name", *columns):
         wraps = heading in ("why", "frameworks", "fitted on")
         width = max(len(found.name) for found in entries) + 2 if heading == "name" else None
         table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=width)
     for found in entries:
         scenario = bool(found.facts.get("scenario"))
         name = (found.name + (f" {RUMOUR}" if scenario else ""), "red" if scenario else "")
-        cells = [_cell(found, column) for column in COLUMNS[kind].values()]
+        cells = [_cell(found, column) for column in columns.values()]
         table.add_row(*(Text(text, style=style) for text, style in (name, *cells)))
     console = _console()
     console.print(table)
-    for line in _legend(entries, COLUMNS[kind].values()):
+    for line in _legend(entries, columns.values()):
         console.print(line)
 
 
@@ -257,7 +288,7 @@ def _sums(system: str) -> list[str]:
     return [*lines, "", "Price of a unit by part, prices list:", *bill(system)]
 
 
-def show(name: str, *, json: bool = False) -> None:
+def show(name: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Show everything known about a name, with the source of every number.
 
     Parameters
@@ -268,14 +299,10 @@ def show(name: str, *, json: bool = False) -> None:
     json
         Print one JSON object.
     """
-    found = [catalogue.entry(kind, name) for kind in KINDS if name in catalogue.names(kind)]
-    if not found:
-        every = {known for kind in KINDS for known in catalogue.names(kind)}
-        raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
     if json:
-        entries = [_entry_json(one) | (_sums_json(one.name) if one.kind == "systems" else {}) for one in found]
-        _print_json({"name": name, "entries": entries})
+        _print_json(named_json(name))
         return
+    found = _named(name)
     console = _console()
     for number, one in enumerate(found):
         if number:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sweep.answer import told
 from sweep.cli import FAILED
 from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
+from sweep.finished import as_object, page_of, why_of
 from sweep.running import Finished, run_study
-from sweep.study import Study, load
+from sweep.study import load
 from sweep.tables import answer_table, certainty_tables
 
 _SHOWN = 10  # failed cases listed in the message
@@ -33,6 +33,7 @@ def run(
     storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
     report: bool = True,
+    overrides: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Run a study, or continue it where it was stopped.
@@ -59,52 +60,33 @@ def run(
         Print every column of the answer.
     report
         Write the report of the run, report.html, into its folder.
+    overrides
+        Changes to the study as path=value, as in search.objective=mfu, chips=96,192 or designs[0].chips=384; it may be
+        given several times. The run keeps the study as changed.
     as_json
-        Print one JSON object: run, digest, answer, failed, report.
+        Print one JSON object: run, digest, answer, failed, report, why_not.
     """
-    asked = load(study)
+    asked = load(study, overrides or [])
     try:
         finished = run_study(asked, out, workers, address, dashboard, storage, max_workers)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
+        changes = "".join(f" --set {quote(one)}" for one in overrides or [])
+        sys.stderr.write(f"\n{STOPPED}: sweep run {study}{changes}\n")
         return exit_code(stop)
     if not as_json:
         show(finished, wide=all_sizes)
-    page = _report(asked, finished) if report else None
+    page = page_of(asked, finished) if report else None
+    why = why_of(asked, finished)
     if as_json:
-        sys.stdout.write(json.dumps(told({**as_object(finished), "report": page}), allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(as_object(finished, page, why), allow_nan=False) + "\n")
     elif page is not None:
         sys.stdout.write(f"Charts, sources and errors: {page}\n")
     if finished.failed:
         sys.stderr.write(_failures(finished))
         return FAILED
-    if not finished.answer.rows:
-        reasons = "\n".join(f"  {_what(row)}: {row['reason']}" for row in finished.answer.failed)
-        raise NothingFeasible(f"no design has a feasible layout\n{reasons}")
+    if why is not None:
+        raise NothingFeasible("\n".join(why.lines()))
     return 0
-
-
-def _report(study: Study, finished: Finished) -> str:
-    """Write the report, unless this very run has one already, and say where it is."""
-    from sweep.report import FILE, write_finished
-
-    page = finished.path / FILE
-    if finished.fresh or not page.exists():
-        write_finished(study, finished)
-    return str(page)
-
-
-def as_object(finished: Finished) -> dict[str, Any]:
-    """What --json prints."""
-    return {
-        "run": str(finished.path),
-        "digest": finished.digest,
-        "answer": finished.answer.rows,
-        "infeasible": finished.answer.failed,
-        "failed": list(finished.failed),
-        "uncertainty": list(finished.certainty),
-        "notes": [*finished.notes, *finished.answer.remarks],
-    }
 
 
 def show(finished: Finished, wide: bool) -> None:
@@ -118,7 +100,7 @@ def show(finished: Finished, wide: bool) -> None:
     if finished.answer.rows:
         for table in answer_table(finished.answer.rows, wide):
             console.print(table)
-    for table in certainty_tables(finished.certainty):
+    for table in certainty_tables(finished.certainty, wide):
         console.print(table)
     if finished.answer.rows:
         for row in finished.answer.failed:

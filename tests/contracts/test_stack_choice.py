@@ -122,7 +122,7 @@ def test_the_prediction_carries_the_reason(capsys: pytest.CaptureFixture[str], t
 @pytest.mark.parametrize("stack", ["torchtitan", "deepspeed-zero", "huggingface", "fsdp", "levanter", "axlearn"])
 def test_sharding_stacks_shard_where_a_case_is_silent(stack: str) -> None:
     """Frameworks of full sharding shard weights of a case that does not say, and not inside a pipeline."""
-    from sweep.questions import question
+    from sweep.case_layouts import question
 
     record = catalogue.stack(stack)
     plain = case(stack, tp=1)
