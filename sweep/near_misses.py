@@ -101,6 +101,12 @@ def _trained(known: Known, most: int) -> Misses:
     return Misses(known, *_joined(numbers, shares), seen)
 
 
+def could_fit(known: Known) -> bool:
+    """Whether bounds leave a layout of training that meets every limit."""
+    limits = limits_of(known.question, known.case)
+    return any((_least_shares(known.records, limits, one) <= 0).any() for one in _listings(known.records))
+
+
 def _listings(records: Records) -> Iterator[Listing]:
     space = records.space
     nodes = np.flatnonzero(np.diff(space.offsets) > 0)
