@@ -9,8 +9,9 @@ backward b (recomputation included) and a share s of compute that hides traffic,
 where x is what never hides (`Stack.fsdp_exposed`), and g_e and r_e carry embedding and head: nothing runs before the
 first gather or after the last scatter. f and b include the time lost beside traffic: to its cores, and to the memory
 bandwidth that it takes inside a node. Source: PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of
-a layer's size, and a ring of many nodes has a latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather and reduce-scatter run rings only). Hybrid
-shards lie on few ranks, such as a node's; each rank's share of the gradients is then all-reduced between them.
+a layer's size, and a ring of many nodes has a latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather
+and reduce-scatter run rings only). Hybrid shards lie on few ranks, such as a node's; each rank's share of the gradients
+is then all-reduced between them.
 """
 
 from __future__ import annotations
