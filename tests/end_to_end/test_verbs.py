@@ -90,15 +90,20 @@ def test_studies(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["size", *options(SIZED)], lambda: sweep.size(**SIZED)),
         (["explain", *options(LAYOUT)], lambda: sweep.explain(**LAYOUT)),
         (["export", *options(LAYOUT), "--to", "megatron-lm"], lambda: sweep.export(to="megatron-lm", **LAYOUT)),
-        (["validate", str(CASES)], lambda: sweep.validate(CASES)),
+        (["validate", "cases.jsonl"], lambda: sweep.validate("cases.jsonl")),
         (["list", "chips"], lambda: sweep.list_("chips")),
         (["show", "h100"], lambda: sweep.show("h100")),
         (["schema", "chips"], lambda: sweep.schema("chips")),
     ],
     ids=lambda one: one[0] if isinstance(one, list) else "",
 )
-def test_questions(arguments: list[str], twin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_questions(
+    arguments: list[str], twin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """What Python gives is what the command prints."""
+    monkeypatch.chdir(tmp_path)
+    Path("cases.jsonl").write_text("\n".join(CASES.read_text().splitlines()[:5]))
     assert twin() == printed(capsys, *arguments)
 
 

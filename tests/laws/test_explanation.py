@@ -43,9 +43,7 @@ def evidence(found: Explanation) -> Evidence:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: f"{layout[0]}-{layout[1]}")
 @pytest.mark.parametrize("stack", [None, *(name for name in STACKS if name in catalogue.names("stacks"))])
-def test_the_estimate_lies_between_all_hidden_and_none(
-    layout: tuple[str, str, int, str], stack: str | None
-) -> None:
+def test_the_estimate_lies_between_all_hidden_and_none(layout: tuple[str, str, int, str], stack: str | None) -> None:
     """The roofline is under the step with all traffic hidden, that under the estimate, that under no overlap."""
     found = explained(*layout, stack)
     least, most = found.between_s
