@@ -9,13 +9,15 @@ from typing import Any
 from model.layout import SHORT as TRAINED
 from model.serving.instance import SHORT as INSTANCES
 from sweep import catalogue, serving_answer
-from sweep.answer import Answer, answer, headlines
+from sweep.answer import Answer, answer, headlines, told
 from sweep.blocks import keep_freed_memory, summary
 from sweep.cases import Question, cases
 from sweep.certainty import add_bands
 from sweep.errors import InputError, Problem, nearest
 from sweep.kinds import known_case
+from sweep.relaxations import WhyNot, why_nothing
 from sweep.study import Study, parse
+from sweep.toml_text import toml_text
 
 Value = str | int | float | bool | Sequence["Value"]
 # First choice of a chip: the narrowest format that its engines serve in without loss that matters.
@@ -29,6 +31,18 @@ class Answered:
     study: Study
     answer: Answer
     notes: tuple[str, ...]
+    why_not: WhyNot | None = None  # where there is no answer
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `sweep try --json` and `sweep size --json` print."""
+        found: dict[str, Any] = told({
+            "answer": self.answer.rows,
+            "infeasible": self.answer.failed,
+            "notes": [*self.notes, *self.answer.remarks],
+            "study": self.study.text,
+            "why_not": None if self.why_not is None else self.why_not.as_json(),
+        })  # fmt: skip
+        return found
 
     @property
     def lines(self) -> list[str]:
@@ -39,26 +53,9 @@ class Answered:
 
 def toml(tables: Mapping[str, Mapping[str, Value | None]], top: Mapping[str, Value | None]) -> str:
     """A study file; what is None is left out, and tables without keys too."""
-    lines = _keys(top)
-    for name, keys in tables.items():
-        own = _keys(keys)
-        if own:
-            lines += ["", f"[[{name}]]" if name in ("workloads", "designs") else f"[{name}]", *own]
-    return "\n".join(lines) + "\n"
-
-
-def _keys(keys: Mapping[str, Value | None]) -> list[str]:
-    return [f"{name} = {_text(value)}" for name, value in keys.items() if value is not None]
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "[" + ", ".join(_text(one) for one in value) + "]"
+    filled = {name: {key: one for key, one in keys.items() if one is not None} for name, keys in tables.items()}
+    listed = {name: [keys] if name in ("workloads", "designs") else keys for name, keys in filled.items() if keys}
+    return toml_text({**top, **listed})
 
 
 def with_unit(value: str | None, unit: str) -> str | None:
@@ -102,7 +99,7 @@ def served_in(system: str | None) -> str:
     return next(name for name in _SERVED_IN if chip.supports(name))
 
 
-def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
+def ask(text: str, shown: str, options: Mapping[str, str], overrides: Sequence[str] = ()) -> Answered:
     """Answer a question of the command line, given as a study.
 
     Parameters
@@ -113,12 +110,18 @@ def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
         The command, in messages.
     options
         Key of the study -> option that it came from.
+    overrides
+        Changes to the study, as "path=value"; see `sweep.overrides`.
 
     Raises
     ------
     InputError
         With every problem, by the options.
     """
+    if overrides:
+        from sweep.overrides import with_overrides
+
+        text = with_overrides(text, overrides, shown)
     try:
         study = parse(text, shown, shown.rpartition(" ")[2])
     except InputError as failure:
@@ -133,4 +136,5 @@ def ask(text: str, shown: str, options: Mapping[str, str]) -> Answered:
         known = known_case(question, case)
         found, tally = known.search(0, known.space.count)
         outcomes[case.index] = summary(question, case, found, tally)
-    return Answered(study, add_bands(study, answer(study, listed, outcomes)), notes)
+    found = add_bands(study, answer(study, listed, outcomes))
+    return Answered(study, found, notes, None if found.rows else why_nothing(study, found.failed))

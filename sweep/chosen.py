@@ -109,8 +109,7 @@ def chosen_answer(text: str, command: str, options: dict[str, str]) -> Chosen:
     from sweep.explanation import explain_found
 
     answered = ask(text, command, options)
-    if not answered.answer.rows:
-        reasons = [f"  {row['design']}, {row['work']}: {row['reason']}" for row in answered.answer.failed]
-        raise NothingFeasible("\n".join(["no feasible layout", *reasons]))
+    if answered.why_not is not None:
+        raise NothingFeasible("\n".join(answered.why_not.lines()))
     row = answered.answer.rows[0]
     return Chosen(explain_found(row, None, banded=False), "the best layout found for the question")

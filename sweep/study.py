@@ -7,7 +7,7 @@ record in SI units.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,8 +141,15 @@ class Study:
         return {"search": self.search.sampler} if "optuna" in self.search.methods else {}
 
 
-def load(path: Path) -> Study:
+def load(path: Path, overrides: Sequence[str] = ()) -> Study:
     """Read and check a study file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    overrides
+        Changes to it, as "path=value"; see `sweep.overrides`.
 
     Raises
     ------
@@ -157,6 +164,10 @@ def load(path: Path) -> Study:
         raise InputError([Problem(shown, "", "no such file", None, near if "mean" in near else "")]) from None
     except (OSError, UnicodeDecodeError) as failure:
         raise InputError([Problem(shown, "", f"cannot be read: {failure}")]) from None
+    if overrides:
+        from sweep.overrides import FLAG, with_overrides
+
+        text, shown = with_overrides(text, overrides, shown), f"{shown} with {FLAG}"
     return parse(text, shown, path.stem, path.resolve().parent)
 
 

@@ -23,6 +23,7 @@ def plan(
     study: Path,
     *,
     workers: int | None = None,
+    overrides: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Say what a study would run: axes, legal layouts, which rule drops how many others, and about how long.
@@ -33,10 +34,12 @@ def plan(
         The study file.
     workers
         Worker processes to estimate the time for: one a core unless given.
+    overrides
+        Changes to the study as path=value; see sweep run.
     as_json
         Print one JSON object.
     """
-    checked = load(study)
+    checked = load(study, overrides or [])
     found = plan_study(checked, workers or os.cpu_count() or 1)
     if as_json:
         sys.stdout.write(json.dumps({"study": checked.name} | found.as_object(), allow_nan=False) + "\n")

@@ -12,28 +12,8 @@ if TYPE_CHECKING:
     from sweep.asking import Answered
 
 Flag = Annotated[bool, Parameter(name="--json", negative="")]
+Changes = Annotated[list[str] | None, Parameter(name="--set", negative="")]
 Phase = Literal["training", "prefill", "decode", "serving"]
-_OPTIONS = {
-    "workloads[0].model": "--model",
-    "workloads[0].sequence": "--sequence",
-    "workloads[0].batch": "--batch",
-    "workloads[0].number_format": "--format",
-    "designs[0].system": "--system",
-    "designs[0].engine": "--engine",
-    "designs[0].stack": "--stack",
-    "chips[0]": "--chips",
-    "traffic.input_tokens": "--input",
-    "traffic.output_tokens": "--output",
-    "traffic.rate": "--rate",
-    "traffic.load": "--load",
-    "targets.ttft": "--ttft",
-    "targets.tpot": "--tpot",
-    "targets.ttft_p99": "--ttft-p99",
-    "targets.tpot_p99": "--tpot-p99",
-    "serving.weight_format": "--format",
-    "serving.kv_format": "--kv-format",
-    "search.objective": "--objective",
-}
 
 
 def try_(
@@ -57,6 +37,7 @@ def try_(
     layout: str | None = None,
     objective: str | None = None,
     top: int = 1,
+    overrides: Changes = None,
     as_json: Flag = False,
 ) -> int:
     """Answer one question without a file, and print the study that would repeat it.
@@ -88,31 +69,19 @@ def try_(
         What is best, as in tokens_per_s or energy_per_token_j.
     top
         How many of the best layouts to find; the first is printed.
+    overrides
+        Anything else of the study, as path=value; see sweep run. It may be given several times.
     as_json
-        Print one JSON object: answer, infeasible, notes, study.
+        Print one JSON object: answer, infeasible, notes, study, why_not.
     """
-    from sweep.asking import ask, held, served_in, toml, with_unit
+    from sweep.questions import how_fast
 
-    degrees = held(layout, training=phase == "training")
-    search = {"objective": objective, "rows": f"top:{top}" if top > 1 else None}
-    if phase == "training":
-        question = f"How fast does {system} train {model} on {chips} chips?"
-        tables: dict[str, Any] = {
-            "workloads": {"model": model, "sequence": with_unit(sequence, "token"), "batch": batch,
-                          "number_format": number_format},
-            "designs": {"system": system, "stack": stack or engine},
-            "search": search,
-        }  # fmt: skip
-    else:
-        question = f"How fast does {system} serve {model} on {chips} chips ({phase})?"
-        tables = _served(model, system, (input, output), number_format or served_in(system), kv_format, engine)
-        tables["targets"] = _targets(ttft, tpot, ttft_p99, tpot_p99)
-        tables["search"] = search
-        if phase == "serving":
-            degrees = {"deployment": ["colocated", "disaggregated"], **degrees}
-    tables["layout"] = degrees
-    text = toml(tables, {"question": question, "phase": phase, "chips": [chips]})
-    return _tell(ask(text, "sweep try", _OPTIONS), text, as_json, [])
+    text = how_fast(
+        model=model, system=system, chips=chips, phase=phase, sequence=sequence, batch=batch, input=input,
+        output=output, number_format=number_format, kv_format=kv_format, stack=stack, engine=engine, layout=layout,
+        objective=objective, top=top, ttft=ttft, tpot=tpot, ttft_p99=ttft_p99, tpot_p99=tpot_p99,
+    )  # fmt: skip
+    return _tell("sweep try", text, overrides or [], as_json)
 
 
 def size(
@@ -132,6 +101,7 @@ def size(
     number_format: Annotated[str | None, Parameter(name="--format")] = None,
     kv_format: str | None = None,
     engine: str | None = None,
+    overrides: Changes = None,
     as_json: Flag = False,
 ) -> int:
     """Find the smallest cluster that serves a load within latency targets: whole instances, together or apart.
@@ -159,46 +129,19 @@ def size(
         Of the cache of keys and values.
     engine
         Serving engine; by default the system's.
+    overrides
+        Anything else of the study, as path=value; see sweep run. It may be given several times.
     as_json
-        Print one JSON object: answer, infeasible, notes, study.
+        Print one JSON object: answer, infeasible, notes, study, why_not.
     """
-    from sweep.asking import ask, served_in, toml, with_unit
-    from sweep.errors import problem
+    from sweep.questions import how_small
 
-    if (load is None) == (rate is None):
-        raise problem("sweep size", "--load, --rate", "needs one of them", None, 'as in --load "5000 tokens/s"')
-    tables = _served(model, system, (input, output), number_format or served_in(system), kv_format, engine)
-    tables["targets"] = _targets(ttft, tpot, ttft_p99, tpot_p99)
-    tables["traffic"] |= {"load": with_unit(load, "token/s"), "rate": with_unit(rate, "request/s")}
-    tables["layout"] = {"deployment": ["colocated", "disaggregated"] if deployment == "either" else deployment}
-    tables["search"] = {"objective": "chips_used"}
-    asked = f"How few chips of {system} serve {model} at {load or rate}?"
-    text = toml(tables, {"question": asked, "phase": "serving", "chips": [chips]})
-    answered = ask(text, "sweep size", _OPTIONS)
-    return _tell(answered, text, as_json, _why(answered))
-
-
-def _served(
-    model: str, system: str, lengths: tuple[str, str], number_format: str, kv_format: str | None, engine: str | None
-) -> dict[str, Any]:
-    """Tables of a study of serving."""
-    from sweep.asking import with_unit
-
-    asked, answered = (with_unit(length, "token") for length in lengths)
-    return {
-        "workloads": {"model": model},
-        "designs": {"system": system, "engine": engine},
-        "traffic": {"input_tokens": asked, "output_tokens": answered},
-        "serving": {"weight_format": number_format, "kv_format": kv_format},
-    }
-
-
-def _targets(ttft: str | None, tpot: str | None, ttft_p99: str | None, tpot_p99: str | None) -> dict[str, Any]:
-    """The table of targets."""
-    from sweep.asking import at_most
-
-    given = {"ttft": ttft, "tpot": tpot, "ttft_p99": ttft_p99, "tpot_p99": tpot_p99}
-    return {name: at_most(limit) for name, limit in given.items()}
+    text = how_small(
+        model=model, system=system, load=load, rate=rate, input=input, output=output, chips=chips,
+        deployment=deployment, number_format=number_format, kv_format=kv_format, engine=engine, ttft=ttft, tpot=tpot,
+        ttft_p99=ttft_p99, tpot_p99=tpot_p99,
+    )  # fmt: skip
+    return _tell("sweep size", text, overrides or [], as_json)
 
 
 def _why(answered: Answered) -> list[str]:
@@ -228,31 +171,23 @@ def _why(answered: Answered) -> list[str]:
     return lines
 
 
-def _tell(answered: Answered, text: str, as_json: bool, first: list[str]) -> int:
+def _tell(command: str, text: str, overrides: list[str], as_json: bool) -> int:
     """Print the answer first, then what it rests on, then the study that repeats it."""
-    from sweep.answer import told
+    from sweep.asking import ask
     from sweep.errors import NothingFeasible
+    from sweep.questions import OPTIONS
 
-    found = answered.answer
+    answered = ask(text, command, OPTIONS, overrides)
     if as_json:
-        said = {
-            "answer": found.rows,
-            "infeasible": found.failed,
-            "notes": [*answered.notes, *found.remarks],
-            "study": text,
-        }
-        sys.stdout.write(json.dumps(told(said), allow_nan=False) + "\n")
-    elif found.rows:
-        _show(answered, text, first)
-    if not found.rows:
-        reasons = "\n".join(
-            f"  {row['design']}, {row['work']}, {row['chips']} chips: {row['reason']}" for row in found.failed
-        )
-        raise NothingFeasible("\n".join(["no feasible layout", *filter(None, (reasons, *answered.notes))]))
+        sys.stdout.write(json.dumps(answered.as_json(), allow_nan=False) + "\n")
+    elif answered.answer.rows:
+        _show(answered, _why(answered) if command == "sweep size" else [])
+    if answered.why_not is not None:
+        raise NothingFeasible("\n".join([*answered.why_not.lines(), *answered.notes]))
     return 0
 
 
-def _show(answered: Answered, text: str, first: list[str]) -> None:
+def _show(answered: Answered, first: list[str]) -> None:
     from rich.console import Console
 
     from sweep.tables import answer_table
@@ -266,4 +201,4 @@ def _show(answered: Answered, text: str, first: list[str]) -> None:
     for line in (*answered.notes, *answered.answer.remarks):
         console.print(line, markup=False)
     console.print("\nThe study that repeats it (sweep run FILE.toml):\n", markup=False)
-    sys.stdout.write(text)
+    sys.stdout.write(answered.study.text)

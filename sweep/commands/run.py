@@ -15,6 +15,7 @@ from sweep.answer import told
 from sweep.cli import FAILED
 from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
+from sweep.relaxations import WhyNot, why_nothing
 from sweep.running import Finished, run_study
 from sweep.study import Study, load
 from sweep.tables import answer_table, certainty_tables
@@ -33,6 +34,7 @@ def run(
     storage: str | None = None,
     all_sizes: Annotated[bool, Parameter(name="--all")] = False,
     report: bool = True,
+    overrides: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
     """Run a study, or continue it where it was stopped.
@@ -59,10 +61,13 @@ def run(
         Print every column of the answer.
     report
         Write the report of the run, report.html, into its folder.
+    overrides
+        Changes to the study as path=value, as in search.objective=mfu, chips=96,192 or designs[0].chips=384; it may be
+        given several times. The run keeps the study as changed.
     as_json
-        Print one JSON object: run, digest, answer, failed, report.
+        Print one JSON object: run, digest, answer, failed, report, why_not.
     """
-    asked = load(study)
+    asked = load(study, overrides or [])
     try:
         finished = run_study(asked, out, workers, address, dashboard, storage, max_workers)
     except KeyboardInterrupt as stop:
@@ -71,16 +76,16 @@ def run(
     if not as_json:
         show(finished, wide=all_sizes)
     page = _report(asked, finished) if report else None
+    why = None if finished.answer.rows or finished.failed else why_nothing(asked, finished.answer.failed)
     if as_json:
-        sys.stdout.write(json.dumps(told({**as_object(finished), "report": page}), allow_nan=False) + "\n")
+        sys.stdout.write(json.dumps(as_object(finished, page, why), allow_nan=False) + "\n")
     elif page is not None:
         sys.stdout.write(f"Charts, sources and errors: {page}\n")
     if finished.failed:
         sys.stderr.write(_failures(finished))
         return FAILED
-    if not finished.answer.rows:
-        reasons = "\n".join(f"  {_what(row)}: {row['reason']}" for row in finished.answer.failed)
-        raise NothingFeasible(f"no design has a feasible layout\n{reasons}")
+    if why is not None:
+        raise NothingFeasible("\n".join(why.lines()))
     return 0
 
 
@@ -94,9 +99,9 @@ def _report(study: Study, finished: Finished) -> str:
     return str(page)
 
 
-def as_object(finished: Finished) -> dict[str, Any]:
+def as_object(finished: Finished, page: str | None, why: WhyNot | None) -> dict[str, Any]:
     """What --json prints."""
-    return {
+    found: dict[str, Any] = told({
         "run": str(finished.path),
         "digest": finished.digest,
         "answer": finished.answer.rows,
@@ -104,7 +109,10 @@ def as_object(finished: Finished) -> dict[str, Any]:
         "failed": list(finished.failed),
         "uncertainty": list(finished.certainty),
         "notes": [*finished.notes, *finished.answer.remarks],
-    }
+        "report": page,
+        "why_not": None if why is None else why.as_json(),
+    })  # fmt: skip
+    return found
 
 
 def show(finished: Finished, wide: bool) -> None:
