@@ -7,7 +7,7 @@ run's own flags replace single fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Dispatch = Literal["all_to_all", "per_rank", "per_node"]
@@ -90,3 +90,27 @@ class Stack:
     accumulates: bool = True  # gradients over several microbatches; False: the batch of a replica goes through at once
     dropout: bool = False
     tuning_document: float = 0.0  # tokens of the documents that fine-tuning packs into a sequence; 0: it does not pack
+
+
+def all_hidden(stack: Stack) -> Stack:
+    """The stack if all traffic hid behind compute, as far as there is compute to hide it, and launches cost nothing.
+
+    What a layout gives up stays given up: overlaps that it turns off, and the idle time of its schedule. The upper end
+    is `none_hidden`: between the two lies whatever software can do, as in the bounds of the JAX scaling book
+    (jax-ml.github.io/scaling-book/roofline): the longest of compute and traffic at least, their sum at most.
+    """
+    return replace(
+        stack, host_layer_s=0.0, host_moe_layer_s=0.0, moe_sync_s=0.0, transfer_sync_s=0.0, tensor_overlap=1.0,
+        tensor_backward_overlap=True, all_reduce_backward_overlap=True, context_overlap=1.0, context_exposed=0.0,
+        expert_overlap=1.0, pipeline_exposed=0.0, gradient_overlap=1.0, gather_overlap=True, fsdp_overlap=1.0,
+        fsdp_exposed=0.0, fsdp_contention=0.0,
+    )  # fmt: skip
+
+
+def none_hidden(stack: Stack) -> Stack:
+    """The stack if no traffic hid behind anything; see `all_hidden`."""
+    return replace(
+        stack, tensor_overlap=0.0, tensor_backward_overlap=False, all_reduce_backward_overlap=False,
+        context_overlap=0.0, context_exposed=1.0, expert_overlap=0.0, pipeline_exposed=1.0, gradient_overlap=0.0,
+        gather_overlap=False, fsdp_overlap=0.0,
+    )  # fmt: skip

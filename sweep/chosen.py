@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweep.columns import QUANTITIES
-from sweep.errors import problem
+from sweep.errors import NothingFeasible, problem
 
 if TYPE_CHECKING:
     from sweep.explanation import Explanation
+    from sweep.relaxations import WhyNot
     from sweep.serving_explanation import ServedExplanation
     from sweep.store import Place
 
@@ -27,30 +28,34 @@ class Chosen:
     origin: str
 
 
-def chosen_row(reference: str) -> Chosen:
+def chosen_row(reference: str, banded: bool = False) -> Chosen:
     """A row given as RUN#ROW, or the best row of RUN by its study's objective.
+
+    `banded`: with how sure it is, and what it rests on, which takes a second.
 
     Raises
     ------
     InputError
-        Where the run or the row does not exist, or no row of the run is feasible.
+        Where the run or the row does not exist.
+    NothingFeasible
+        Where no row of the run is feasible.
     """
     from sweep.explanation import explain_row
 
     if "#" in reference:
-        return Chosen(explain_row(reference, banded=False), f"row {reference}")
+        return Chosen(explain_row(reference, banded), f"row {reference}")
     from sweep.store import find_run, place
 
     run = find_run(place(reference))
     number, quantity = best_row(run)
     whole = f"{reference.rstrip('/')}#{number}"
-    return Chosen(explain_row(whole, banded=False), f"row {whole}, the best of the run by {quantity}")
+    return Chosen(explain_row(whole, banded), f"row {whole}, the best of the run by {quantity}")
 
 
 def best_row(run: Place) -> tuple[int, str]:
     """Place of the best feasible row of a run, counted from 0, and the quantity that it is best by.
 
-    Machines as they are nominally; of equal rows the first. Raises InputError where no row is feasible.
+    Machines as they are nominally; of equal rows the first. Raises NothingFeasible, with why, where no row is.
     """
     from sweep.store.parts import read_table
 
@@ -74,8 +79,17 @@ def best_row(run: Place) -> tuple[int, str]:
             best, at = float(values.min()), before + int(values.argmin())
         before += rows.num_rows
     if at < 0:
-        raise problem(run, "designs", "no row of the run is feasible", None, "name one as RUN#ROW")
+        raise NothingFeasible("\n".join(why_not_of(run).lines()))
     return at, quantity.name
+
+
+def why_not_of(run: Place) -> WhyNot:
+    """Why a run has no feasible row."""
+    from sweep.relaxations import why_nothing
+    from sweep.running import kept
+
+    with kept(run) as found:
+        return why_nothing(found.study, found.answer.failed)
 
 
 def chosen_layout(**given: Any) -> Chosen:
@@ -105,7 +119,6 @@ def chosen_answer(text: str, command: str, options: dict[str, str]) -> Chosen:
         Where no layout meets the targets.
     """
     from sweep.asking import ask
-    from sweep.errors import NothingFeasible
     from sweep.explanation import explain_found
 
     answered = ask(text, command, options)

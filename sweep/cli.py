@@ -34,6 +34,7 @@ COMMANDS = {
         "sweep.commands.explain:explain",
         "Take one layout apart: time, memory, energy, what bounds it.",
     ),
+    "compare": ("sweep.commands.compare:compare", "Designs side by side: only what differs, with ratios."),
     "validate": ("sweep.commands.validate:validate", "Hold the model against published measurements."),
     "list": (
         "sweep.commands.catalogue:list_entries",

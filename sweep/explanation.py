@@ -25,7 +25,7 @@ from model.layout import (
     mask_of,
     mask_text,
 )
-from model.stack import Stack
+from model.stack import Stack, all_hidden, none_hidden
 from model.step import training_step
 from model.system import System
 from model.units import show
@@ -37,6 +37,7 @@ from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, Design, design_of_r
 from sweep.errors import InputError, Problem, nearest
 
 if TYPE_CHECKING:
+    from sweep.evidence import Evidence
     from sweep.serving_explanation import ServedExplanation
 
 _LONG = {short: long for long, short in SHORT.items()}
@@ -56,9 +57,11 @@ class Explanation:
     chips: int
     cost: StepCost
     bound_s: float  # no schedule or software can be faster
+    between_s: tuple[float, float]  # the step if all traffic and launches hid behind compute, and if none did
     rumours: tuple[str, ...]  # paths of catalogue numbers that are rumours or placeholders
     bands: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # 10, 50, 90 % of a rumoured machine
     rumoured_share: float | None = None  # of the variance of tokens/s
+    evidence: Evidence | None = None  # what the time rests on
 
     def times(self) -> dict[str, float]:
         """Seconds by cause."""
@@ -85,6 +88,9 @@ class Explanation:
             "layout": _layout_words(self.layout),
             "step_time_s": float(cost.step_time),
             "roofline_s": self.bound_s,
+            "roofline_share": self.bound_s / float(cost.step_time),
+            "full_overlap_s": self.between_s[0],
+            "no_overlap_s": self.between_s[1],
             "tokens_per_s": float(cost.tokens_per_second),
             "mfu": float(cost.model_flops_utilisation),
             "power_w": float(cost.power),
@@ -102,10 +108,11 @@ class Explanation:
             "rumours": list(self.rumours),
             "band": self.bands,
             "rumoured_share": self.rumoured_share,
+            **(self.evidence.as_json() if self.evidence else {}),
         }
 
     def headline(self) -> str:
-        """The answer in three lines."""
+        """The answer in four lines."""
         cost = self.cost
         words = " ".join(
             f"{key}={value}" for key, value in _layout_words(self.layout).items() if value not in (1, "none")
@@ -123,7 +130,9 @@ class Explanation:
             f"{model} on {self.chips} chips of {self.system.name} ({self.stack.name}): {words}\n"
             f"step {float(cost.step_time):.4g} s, {float(cost.tokens_per_second):,.0f} tokens/s, "
             f"MFU {100 * float(cost.model_flops_utilisation):.1f} %, {show(float(cost.power), 'W')}, "
-            f"{float(cost.energy_per_token):.3g} J/token; roofline {self.bound_s:.4g} s "
+            f"{float(cost.energy_per_token):.3g} J/token\n"
+            f"full overlap {self.between_s[0]:.4g} s - estimate {float(cost.step_time):.4g} s - no overlap "
+            f"{self.between_s[1]:.4g} s; roofline {self.bound_s:.4g} s "
             f"({100 * self.bound_s / float(cost.step_time):.0f} % of the step)\n"
             f"bound by {self.bound_by()}; {fits}"
         )
@@ -149,11 +158,17 @@ class Explanation:
         spent = outcome.spending(self.system, self.cost.packages, self.cost.power)
         return {name: float(value) * money.HOUR_S for name, value in spent.parts().items() if float(value)}
 
+    def sources(self) -> dict[str, str]:
+        """Part of the time -> the number that it follows most, and the kind of its source."""
+        of_parts = self.evidence.of_parts if self.evidence else {}
+        return {part: f"{one.number.rpartition(': ')[2]} ({one.kind})" for part, one in of_parts.items()}
+
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""
         name = self.system.name
         known = [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"] if self.rumours else []
-        return [*known, *bands_text(self.bands, self.rumoured_share)]
+        rests = self.evidence.lines() if self.evidence else []
+        return [*known, *bands_text(self.bands, self.rumoured_share), *rests]
 
 
 def _known(value: float) -> float | None:
@@ -259,14 +274,15 @@ def explain_layout(
 
 
 def _with_bands(found: Explanation, design: Design) -> Explanation:
-    """How sure a layout of a rumoured machine is."""
+    """What a layout's time rests on, and how sure that of a rumoured machine is."""
     from sweep.certainty import layout_bands
+    from sweep.evidence import evidence_of
     from sweep.uncertainty.contenders import training_contender
 
     row = {name: _known(float(QUANTITIES[name].read(found.cost))) for name in TRAINING.quantities}
     one = training_contender(design, found.stack, found.training, found.layout)
     bands, share = layout_bands(design, row, lambda _: one)
-    return replace(found, bands=bands, rumoured_share=share)
+    return replace(found, bands=bands, rumoured_share=share, evidence=evidence_of(one))
 
 
 def explanation_of(
@@ -277,7 +293,19 @@ def explanation_of(
     kinds = provenance.source_kinds(machine.name, extra)
     rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
     bound = float(roofline_seconds(machine, training, layout))
-    return Explanation(machine, software, training, layout, chips, cost, bound, rumours)
+    between = _between(machine, software, training, layout, float(cost.step_time))
+    return Explanation(machine, software, training, layout, chips, cost, bound, between, rumours)
+
+
+def _between(
+    machine: System, software: Stack, training: Training, layout: Layout, seconds: float
+) -> tuple[float, float]:
+    """The step with all traffic hidden, and with none; around the estimate, also where less waiting hides less."""
+    least, most = (
+        float(training_step(machine, one, training, layout).step_time)
+        for one in (all_hidden(software), none_hidden(software))
+    )
+    return min(least, seconds), max(most, seconds)
 
 
 def explain_row(reference: str, banded: bool = True) -> Explanation | ServedExplanation:

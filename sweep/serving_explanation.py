@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.architecture import Architecture
 from model.serving.cost import ServingCost
 from model.serving.instance import SHORT, Instance
-from model.serving.stack import ServingStack
+from model.serving.stack import ServingStack, all_hidden, none_hidden
 from model.serving.workload import Balance, Requests
 from model.system import System
 from model.units import show
@@ -22,6 +22,9 @@ from sweep.designs import design_of_row, machine_of_row
 from sweep.served import COSTS
 from sweep.serving_answer import latency_name, layout_text, targets_of
 from sweep.work import TARGETS, Phase, ServingWork
+
+if TYPE_CHECKING:
+    from sweep.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class ServedExplanation:
     rumours: tuple[str, ...]
     bands: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)  # 10, 50, 90 % of a rumoured machine
     rumoured_share: float | None = None  # of the variance of tokens/s
+    between_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # passes, all traffic hidden, and none
+    evidence: Evidence | None = None  # what the time rests on; of instances apart, that of those that decode
 
     def bound_by(self) -> dict[str, str]:
         """The cause that takes most of a pass, of each kind of instance."""
@@ -68,18 +73,27 @@ class ServedExplanation:
             "rumours": list(self.rumours),
             "band": self.bands,
             "rumoured_share": self.rumoured_share,
+            "full_overlap_s": {name: ends[0] for name, ends in self.between_s.items()},
+            "no_overlap_s": {name: ends[1] for name, ends in self.between_s.items()},
+            **(self.evidence.as_json() if self.evidence else {}),
         }
 
     def headline(self) -> str:
-        """The answer in three lines."""
+        """The answer in four lines."""
         row = self.row
         latencies = [f"{latency_name(name)} {show(row[name], 's')}" for name in TARGETS if name in row]
         bounds = ", ".join(f"{name} by {part}" for name, part in self.bound_by().items())
+        passes = "; ".join(
+            f"{name}: full overlap {show(low, 's')} - estimate {show(sum(self.times()[name].values()), 's')} - "
+            f"no overlap {show(high, 's')}"
+            for name, (low, high) in self.between_s.items()
+        )
         broken = "; ".join(f"{name} over by {excess:.4g}" for name, excess in self.violations().items())
         return (
             f"{row['model']} on {row['chips']} chips of {row['system']} ({self.engine.name}): {layout_text(row)}\n"
             f"{row['tokens_per_s']:,.0f} tokens/s, {row['tokens_per_s_per_chip']:,.0f} a chip, "
             f"{', '.join(latencies)}, {show(row['power_w'], 'W')}, {row['energy_per_token_j']:.3g} J/token\n"
+            f"a pass of {passes}\n"
             f"bound: {bounds}; targets: {', '.join(targets_of(row)) or 'none'}; "
             f"{'does NOT meet them: ' + broken if broken else 'met'}"
         )
@@ -95,11 +109,17 @@ class ServedExplanation:
             ]
         return found
 
+    def sources(self) -> dict[str, str]:
+        """Part of the time -> the number that it follows most, and the kind of its source."""
+        of_parts = self.evidence.of_parts if self.evidence else {}
+        return {part: f"{one.number.rpartition(': ')[2]} ({one.kind})" for part, one in of_parts.items()}
+
     def remarks(self) -> list[str]:
         """What a reader must know about the inputs."""
         name = self.system.name
         known = [f"{len(self.rumours)} numbers of {name} are rumours: see sweep show {name}"] if self.rumours else []
-        return [*known, *bands_text(self.bands, self.rumoured_share)]
+        rests = self.evidence.lines() if self.evidence else []
+        return [*known, *bands_text(self.bands, self.rumoured_share), *rests]
 
 
 def explain_served(row: dict[str, Any], extra: Path | None = None, banded: bool = True) -> ServedExplanation:
@@ -112,17 +132,32 @@ def explain_served(row: dict[str, Any], extra: Path | None = None, banded: bool 
     if row["deployment"] == "disaggregated":
         phases = {"prefill": ("prefill", "prefill_"), "decode": ("decode", "")}
     shape, work = catalogue.architecture(row["model"], extra), work_of(row)
-    costs = {
-        name: COSTS[phase](system, engine, work.serving(shape, int(row[f"{head}redundant"])), instance_of(row, head))
-        for name, (phase, head) in phases.items()
-    }
-    from sweep.certainty import layout_bands
+    serving = {name: work.serving(shape, int(row[f"{head}redundant"])) for name, (_, head) in phases.items()}
+
+    def costs_of(how: ServingStack) -> dict[str, ServingCost]:
+        return {
+            name: COSTS[phase](system, how, serving[name], instance_of(row, head))
+            for name, (phase, head) in phases.items()
+        }
+
+    costs = costs_of(engine)
+    from sweep.certainty import contender, layout_bands
+    from sweep.evidence import evidence_of
 
     kinds = provenance.source_kinds(system.name, extra)
     rumours = tuple(path for path, kind in kinds.items() if kind == "rumour")
     wanted = banded and row["corner"] == "nominal"
-    bands, share = layout_bands(design_of_row(row, extra), row) if wanted else ({}, None)
-    return ServedExplanation(row, system, engine, shape, costs, rumours, bands, share)
+    design = design_of_row(row, extra)
+    bands, share = layout_bands(design, row) if wanted else ({}, None)
+    between = _between(costs, costs_of(all_hidden(engine)), costs_of(none_hidden(engine)))
+    rests = evidence_of(contender(design, [row])) if wanted else None
+    return ServedExplanation(row, system, engine, shape, costs, rumours, bands, share, between, rests)
+
+
+def _between(*costs: Mapping[str, ServingCost]) -> dict[str, tuple[float, float]]:
+    """The least and the most seconds of each kind of pass."""
+    seconds = {name: [sum(_floats(cost[name].time.parts()).values()) for cost in costs] for name in costs[0]}
+    return {name: (min(of), max(of)) for name, of in seconds.items()}
 
 
 def instance_of(row: dict[str, Any], head: str = "") -> Instance:

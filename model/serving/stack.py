@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Exchange = Literal["all_to_all", "gather"]
@@ -64,3 +64,19 @@ class ServingStack:
     base_bytes: float = 4e9  # context, kernels, graphs, communication buffers
     usable_memory: float = 0.90  # share of HBM that may be planned
     kv_block: int = 64  # tokens of a block of the cache
+
+
+def all_hidden(stack: ServingStack) -> ServingStack:
+    """The engine if all traffic hid behind compute and launches cost nothing; see `model.stack.all_hidden`."""
+    return replace(
+        stack, launch_share=0.0, layer_s=0.0, moe_layer_s=0.0, prefill_layer_s=0.0, tensor_overlap=1.0,
+        decode_overlap=1.0, prefill_overlap=1.0, prefill_reserved_cores=0.0, shared_overlap=1.0, pipeline_exposed=0.0,
+    )  # fmt: skip
+
+
+def none_hidden(stack: ServingStack) -> ServingStack:
+    """The engine if no traffic hid behind anything."""
+    return replace(
+        stack, launch_share=max(1.0, stack.launch_share), tensor_overlap=0.0, decode_overlap=0.0, prefill_overlap=0.0,
+        shared_overlap=0.0, pipeline_exposed=1.0,
+    )  # fmt: skip

@@ -174,6 +174,26 @@ def _print_json(content: Mapping[str, Any]) -> None:
     sys.stdout.write(dumps(content, ensure_ascii=False) + "\n")
 
 
+def entries_json(kind: Kind) -> dict[str, Any]:
+    """What `sweep list --json` prints."""
+    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
+    return {"kind": kind, "entries": [_entry_json(found) for found in entries]}
+
+
+def named_json(name: str) -> dict[str, Any]:
+    """What `sweep show --json` prints. Raises InputError for a name that the catalogue does not have."""
+    entries = [_entry_json(one) | (_sums_json(one.name) if one.kind == "systems" else {}) for one in _named(name)]
+    return {"name": name, "entries": entries}
+
+
+def _named(name: str) -> list[Entry]:
+    found = [catalogue.entry(kind, name) for kind in KINDS if name in catalogue.names(kind)]
+    if not found:
+        every = {known for kind in KINDS for known in catalogue.names(kind)}
+        raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
+    return found
+
+
 # ------------------------------------------------------------------------------------------------- commands
 def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
     """List the names of the catalogue.
@@ -185,10 +205,10 @@ def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
     json
         Print one JSON object.
     """
-    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
     if json:
-        _print_json({"kind": kind, "entries": [_entry_json(found) for found in entries]})
+        _print_json(entries_json(kind))
         return
+    entries = [catalogue.entry(kind, name) for name in catalogue.names(kind)]
     from rich.table import Table
     from rich.text import Text
 
@@ -268,14 +288,10 @@ def show(name: str, *, json: bool = False) -> None:
     json
         Print one JSON object.
     """
-    found = [catalogue.entry(kind, name) for kind in KINDS if name in catalogue.names(kind)]
-    if not found:
-        every = {known for kind in KINDS for known in catalogue.names(kind)}
-        raise problem("catalogue", "", "no entry of this name", name, nearest(name, every))
     if json:
-        entries = [_entry_json(one) | (_sums_json(one.name) if one.kind == "systems" else {}) for one in found]
-        _print_json({"name": name, "entries": entries})
+        _print_json(named_json(name))
         return
+    found = _named(name)
     console = _console()
     for number, one in enumerate(found):
         if number:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -31,7 +31,8 @@ def explain(
     Parameters
     ----------
     row
-        A row of a run, as RUN#ROW (RUN is a path or a URL), with the row's number in the answer or the data set.
+        A row of a run, as RUN#ROW (RUN is a path or a URL), with the row's number in the answer or the data set; RUN
+        alone is its best row.
     model, system
         Names in the catalogue.
     chips
@@ -50,10 +51,11 @@ def explain(
         Print one JSON object.
     """
     from sweep.answer import told
-    from sweep.explanation import explain_layout, explain_row
+    from sweep.chosen import chosen_row
+    from sweep.explanation import explain_layout
 
     if row is not None:
-        explanation: Explanation | ServedExplanation = explain_row(row)
+        explanation: Explanation | ServedExplanation = chosen_row(row, banded=True).found
     else:
         explanation = explain_layout(
             model=model, system=system, chips=chips, layout=layout, batch=batch, sequence=sequence,
@@ -68,27 +70,12 @@ def explain(
 def _show(explanation: Explanation | ServedExplanation) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    from sweep.shares import tree_of
+
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else 120, highlight=False, soft_wrap=not terminal)
     console.print(explanation.headline(), markup=False)
     for title, unit, parts in explanation.tables():
-        console.print(_table(title, unit, parts))
+        console.print(tree_of(title, unit, parts, explanation.sources() if title.startswith("time") else None))
     for line in explanation.remarks():
         console.print(line, markup=False)
-
-
-def _table(title: str, unit: str, parts: dict[str, float]) -> Any:
-    from rich.table import Table
-
-    from model.units import show
-
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    table.add_column("part", min_width=14)
-    table.add_column("", justify="right", min_width=10)
-    table.add_column("share", justify="right")
-    table.add_column("", min_width=30)
-    total = sum(parts.values())
-    for name, value in sorted(parts.items(), key=lambda item: -item[1]):
-        share = value / total if total else 0.0
-        table.add_row(name, show(value, unit), f"{100 * share:.1f} %", "█" * round(30 * share), style=None)
-    table.add_row("total", show(total, unit), "", "", style="bold")
-    return table

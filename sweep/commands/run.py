@@ -11,13 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from sweep.answer import told
 from sweep.cli import FAILED
 from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
-from sweep.relaxations import WhyNot, why_nothing
+from sweep.finished import as_object, page_of, why_of
 from sweep.running import Finished, run_study
-from sweep.study import Study, load
+from sweep.study import load
 from sweep.tables import answer_table, certainty_tables
 
 _SHOWN = 10  # failed cases listed in the message
@@ -71,12 +70,13 @@ def run(
     try:
         finished = run_study(asked, out, workers, address, dashboard, storage, max_workers)
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"\n{STOPPED}: sweep run {study}\n")
+        changes = "".join(f" --set {quote(one)}" for one in overrides or [])
+        sys.stderr.write(f"\n{STOPPED}: sweep run {study}{changes}\n")
         return exit_code(stop)
     if not as_json:
         show(finished, wide=all_sizes)
-    page = _report(asked, finished) if report else None
-    why = None if finished.answer.rows or finished.failed else why_nothing(asked, finished.answer.failed)
+    page = page_of(asked, finished) if report else None
+    why = why_of(asked, finished)
     if as_json:
         sys.stdout.write(json.dumps(as_object(finished, page, why), allow_nan=False) + "\n")
     elif page is not None:
@@ -87,32 +87,6 @@ def run(
     if why is not None:
         raise NothingFeasible("\n".join(why.lines()))
     return 0
-
-
-def _report(study: Study, finished: Finished) -> str:
-    """Write the report, unless this very run has one already, and say where it is."""
-    from sweep.report import FILE, write_finished
-
-    page = finished.path / FILE
-    if finished.fresh or not page.exists():
-        write_finished(study, finished)
-    return str(page)
-
-
-def as_object(finished: Finished, page: str | None, why: WhyNot | None) -> dict[str, Any]:
-    """What --json prints."""
-    found: dict[str, Any] = told({
-        "run": str(finished.path),
-        "digest": finished.digest,
-        "answer": finished.answer.rows,
-        "infeasible": finished.answer.failed,
-        "failed": list(finished.failed),
-        "uncertainty": list(finished.certainty),
-        "notes": [*finished.notes, *finished.answer.remarks],
-        "report": page,
-        "why_not": None if why is None else why.as_json(),
-    })  # fmt: skip
-    return found
 
 
 def show(finished: Finished, wide: bool) -> None:

@@ -50,7 +50,7 @@ def trace(
         With --output: print what is in the file as one JSON object. The trace itself is JSON either way.
     """
     from sweep.chosen import chosen_layout, chosen_row
-    from sweep.explanation import Explanation
+    from sweep.trace.timeline import timeline_of, written
 
     if row is not None:
         chosen = chosen_row(row)
@@ -59,23 +59,14 @@ def trace(
             command="sweep trace", model=model, system=system, chips=chips, layout=layout, batch=batch,
             sequence=sequence, number_format=number_format, stack=stack,
         )  # fmt: skip
-    if isinstance(chosen.found, Explanation):
-        from sweep.trace.training import trace_of_step
-
-        made = trace_of_step(chosen.found)
-    else:
-        from sweep.trace.serving import trace_of_passes
-
-        made = trace_of_passes(chosen.found)
     if output is None:
-        sys.stdout.write(made.text())
+        sys.stdout.write(timeline_of(chosen.found).text())
         return
-    output.write_text(made.text(), encoding="utf-8")
-    told = {**made.facts, "file": str(output), "slices": len(made.slices), "end_s": made.end_s, "from": chosen.origin}
+    told = written(chosen, output)
     if json:
         sys.stdout.write(json_text.dumps(told, allow_nan=False) + "\n")
         return
     sys.stdout.write(
-        f"{output}: {len(made.slices):,} slices of {len(made.groups)} stages, {made.end_s:.4g} s; {chosen.origin}\n"
+        f"{output}: {told['slices']:,} slices of {told['stages']} stages, {told['end_s']:.4g} s; {told['from']}\n"
         "Open it at ui.perfetto.dev (it stays on this machine) or in chrome://tracing.\n"
     )
