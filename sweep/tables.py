@@ -52,6 +52,11 @@ def _totals(title: str, rows: Sequence[Row]) -> Table:
     return table
 
 
+def _compares(rows: Sequence[Row]) -> bool:
+    """Whether several designs stand beside each other, so that chips for an equal throughput say something."""
+    return len({row["design"] for row in rows if "chips_equal_throughput_text" in row}) > 1
+
+
 def label_of(row: Row) -> str:
     """A design as tables name it; what rests on rumour says so."""
     return f"{row['design']} (rumour)" if row["scenario"] else str(row["design"])
@@ -69,7 +74,7 @@ def _empty(title: str, headings: Sequence[tuple[str, str]]) -> Table:
 
 def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
     bands = any("tokens_per_s_p10" in row for row in rows)
-    equal = any("chips_equal_throughput_text" in row for row in rows)
+    equal = _compares(rows)
     sampled = any("sampled_gap" in row for row in rows)
     batches = len({row["gbs"] for row in rows}) > 1
     changed = batches or len({(row["design"], row["changes"]) for row in rows}) > len({row["design"] for row in rows})
