@@ -140,5 +140,5 @@ def ask(text: str, shown: str, options: Mapping[str, str], overrides: Sequence[s
         known = known_case(question, case)
         found, tally = known.search(0, known.space.count)
         outcomes[case.index] = summary(question, case, found, tally)
-    found = add_bands(study, answer(study, listed, outcomes))
-    return Answered(study, found, notes, None if found.rows else why_nothing(study, found.failed))
+    whole = add_bands(study, answer(study, listed, outcomes))
+    return Answered(study, whole, notes, None if whole.rows else why_nothing(study, whole.failed))

@@ -8,7 +8,7 @@ options; without a layout the best one is searched.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from model import units
@@ -16,6 +16,7 @@ from sweep import catalogue
 from sweep.chosen import Chosen, chosen_answer, chosen_layout, chosen_row
 from sweep.columns import QUANTITIES
 from sweep.errors import InputError, Problem, nearest
+from sweep.questions import OPTIONS, Phase, how_fast
 
 if TYPE_CHECKING:
     from sweep.explanation import Explanation
@@ -40,13 +41,14 @@ class Asked:
     chips: int | None = None
     layout: str | None = None
     stack: str | None = None
-    phase: str = "training"
+    phase: Phase = "training"
     batch: int = 1024
     sequence: int = 4096
     number_format: str | None = None
-    targets: Mapping[str, str | None] = field(default_factory=dict)
     input: str = "4096"
     output: str = "1024"
+    ttft: str | None = None
+    tpot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,9 @@ class Comparison:
     def headline(self) -> list[str]:
         """Each design against the first in what people ask for."""
         by_name = {line.name: line for line in self.lines}
-        told = []
+        feasible = by_name["feasible"].values
+        told = [f"{_letter(place)} does NOT run, or meet its limits: sweep explain says what it breaks"
+                for place, runs in enumerate(feasible) if not runs]  # fmt: skip
         for place in range(1, len(self.names)):
             said = []
             for name in _FIRST:
@@ -225,13 +229,12 @@ def _in_words(reference: str, words: Mapping[str, Any], asked: Asked) -> Chosen:
                for name in ("model", "system", "chips") if words[name] is None]  # fmt: skip
     if missing:
         raise InputError(missing)
-    from sweep.questions import OPTIONS, how_fast
-
-    software = {"stack" if asked.phase == "training" else "engine": words["stack"]}
+    trains = asked.phase == "training"
     text = how_fast(
         model=words["model"], system=words["system"], chips=words["chips"], layout=words["layout"],
         phase=asked.phase, batch=asked.batch, sequence=str(asked.sequence), number_format=asked.number_format,
-        input=asked.input, output=asked.output, **software, **asked.targets,
+        input=asked.input, output=asked.output, stack=words["stack"] if trains else None,
+        engine=None if trains else words["stack"], ttft=asked.ttft, tpot=asked.tpot,
     )  # fmt: skip
     return chosen_answer(text, f"{_COMMAND} {reference!r}", OPTIONS)
 
@@ -246,7 +249,9 @@ def _values(found: Explanation | ServedExplanation) -> dict[str, Value]:
         said["tokens_per_s_per_chip"] = said["tokens_per_s"] / said["chips"]
     flat |= {name: said[name] for name in _FIRST if name in said}
     layout = said["layout"]
-    flat |= {f"layout.{name}": value for name, value in layout.items()} if isinstance(layout, dict) else {"layout": layout}
+    flat |= (
+        {f"layout.{name}": value for name, value in layout.items()} if isinstance(layout, dict) else {"layout": layout}
+    )
     for table in _PARTS:
         for name, value in said[table].items():
             inner = {f"{name}.{part}": one for part, one in value.items()} if isinstance(value, dict) else {name: value}
@@ -273,7 +278,9 @@ def _lines(flat: Sequence[Mapping[str, Value]]) -> Iterable[Line]:
             values = tuple(0.0 if value is None else value for value in values)
             if not any(values):
                 continue
-        yield Line(name, _unit(name), values, tuple(_ratio(value, values[0]) for value in values))
+        compared_by = name in _FIRST or name == "chips" or name.startswith(tuple(_PARTS))
+        ratios = tuple(_ratio(value, values[0]) if compared_by else None for value in values)
+        yield Line(name, _unit(name), values, ratios)
 
 
 def _rank(name: str) -> tuple[int, int]:

@@ -76,10 +76,13 @@ class Evidence:
 
     def lines(self) -> list[str]:
         """What people read: the share that is estimated, then the numbers."""
-        found = [f"{self.estimated_share:.0%} of the time rests on estimated or rumoured numbers of the machine"]
-        for one in self.numbers:
-            found.append(f"  {one.elasticity:+.2f}  {one.number} = {one.value} ({one.kind}: {_short(one.source)})")
-        return found
+        return [
+            f"{self.estimated_share:.0%} of the time rests on estimated or rumoured numbers of the machine",
+            *(
+                f"  {one.elasticity:+.2f}  {one.number} = {one.value} ({one.kind}: {_short(one.source)})"
+                for one in self.numbers
+            ),
+        ]
 
 
 def _short(source: str) -> str:

@@ -21,9 +21,9 @@ from sweep.columns import QUANTITIES
 from sweep.evaluation import evaluate, partial_costs
 from sweep.kinds import Known, known_case
 from sweep.search import nodes_at_once, rows_of
+from sweep.served import Served, constraints_of
 from sweep.serving_search import ServingCase, evaluated
 from sweep.serving_search import rows_of as served_rows
-from sweep.served import Served, constraints_of
 from sweep.space import BLOCK, Listing
 from sweep.work import ServingWork
 
@@ -64,11 +64,7 @@ class Misses:
         from sweep.columns import plain
 
         at, records = np.asarray([number]), self.known.records
-        found = (
-            rows_of(self.known.question, records, at)
-            if isinstance(records, Records)
-            else served_rows(records, at)
-        )
+        found = rows_of(self.known.question, records, at) if isinstance(records, Records) else served_rows(records, at)
         return {name: plain(name, values[0]) for name, values in found.items()}
 
 
@@ -103,6 +99,12 @@ def _trained(known: Known, most: int) -> Misses:
                 numbers.append(some)
                 shares.append(found)
     return Misses(known, *_joined(numbers, shares), seen)
+
+
+def could_fit(known: Known) -> bool:
+    """Whether bounds leave a layout of training that meets every limit."""
+    limits = limits_of(known.question, known.case)
+    return any((_least_shares(known.records, limits, one) <= 0).any() for one in _listings(known.records))
 
 
 def _listings(records: Records) -> Iterator[Listing]:

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweep.errors import InputError, Problem, nearest
-from sweep.toml_text import toml_text
+from sweep.toml_text import toml_tables, toml_text
 
 FLAG = "--set"
 _STEP = re.compile(r"^([A-Za-z0-9_-]+)(?:\[([^\]]*)\])?$")
@@ -27,7 +27,7 @@ _DOT = re.compile(r"\.(?![^\[]*\])")  # outside of brackets
 _ITEM = re.compile(r"^(?:[<>]=\s*)?[\w./+-]+(?: [\w/.$]+)?$")  # of a list without quotes
 
 
-class _Wrong(ValueError):
+class _WrongError(ValueError):
     """A rule that an override breaks, the value that broke it, and a remedy."""
 
     def __init__(self, rule: str, value: object = None, remedy: str = "") -> None:
@@ -54,10 +54,7 @@ def with_overrides(text: str, overrides: Sequence[str], shown: str = "study") ->
     """
     if not overrides:
         return text
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
+    raw = toml_tables(text, shown)
     problems = []
     # what the phase is decides which keys there are
     for one in sorted(overrides, key=lambda one: not one.strip().startswith("phase")):
@@ -67,13 +64,13 @@ def with_overrides(text: str, overrides: Sequence[str], shown: str = "study") ->
             path, value = path[:-1].strip(), f"{path[-1]}= {value.strip()}"
         try:
             if "=" not in one:
-                raise _Wrong("needs a value behind '='", one, "as in search.objective=mfu")
+                raise _WrongError("needs a value behind '='", one, "as in search.objective=mfu")
             _set(raw, _form(raw), path, value.strip())
-        except _Wrong as wrong:
+        except _WrongError as wrong:
             problems.append(Problem(FLAG, path, wrong.rule, wrong.value, wrong.remedy))
     if problems:
         raise InputError(problems)
-    heading = [line for line in _first_comment(text)] + [f"# {FLAG} {' '.join(one.split())}" for one in overrides]
+    heading = list(_first_comment(text)) + [f"# {FLAG} {' '.join(one.split())}" for one in overrides]
     return "\n".join(heading) + "\n" + toml_text(raw)
 
 
@@ -90,7 +87,7 @@ def value_of(text: str) -> Any:
     for written in (text, f"[{text}]") if text else ():
         try:
             found = tomllib.loads(f"value = {written}")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue
         if set(found) == {"value"}:
             return found["value"]
@@ -114,22 +111,24 @@ def _set(raw: dict[str, Any], form: type[BaseModel], path: str, text: str) -> No
         match = _STEP.match(steps[0])
         name, place = (match.group(1), match.group(2)) if match else (steps[0], None)
         if name not in inside.model_fields:
-            raise _Wrong("no key of a study", None, _near(form, path, name))
+            raise _WrongError("no key of a study", None, _near(form, path, name))
         table, several, free = _what(inside.model_fields[name].annotation)
         steps = steps[1:]
         if place is not None and not several:
-            raise _Wrong("is no list of tables", f"[{place}]", "leave out the brackets")
+            raise _WrongError("is no list of tables", f"[{place}]", "leave out the brackets")
         if free and steps:
             _set_free(at, name, steps, value)
             return
         if not steps:
             if several or (table is not None and not isinstance(value, dict)):
-                raise _Wrong("is a table; a key of it is set", None, f"as in {path}.{next(iter(table.model_fields))}")
+                raise _WrongError(
+                    "is a table; a key of it is set", None, f"as in {path}.{next(iter(table.model_fields))}"
+                )
             for one in at:
                 one[name] = _as_kept(one.get(name), inside.model_fields[name].annotation, value, text)
             return
         if table is None:
-            raise _Wrong("is a value, and has no keys", None, f"write {path.removesuffix('.' + '.'.join(steps))}")
+            raise _WrongError("is a value, and has no keys", None, f"write {path.removesuffix('.' + '.'.join(steps))}")
         at = _chosen(at, name, place) if several else [one.setdefault(name, {}) for one in at]
         inside = table
 
@@ -189,7 +188,7 @@ def _chosen(at: Sequence[dict[str, Any]], name: str, place: str | None) -> list[
     """The tables of a list that a step means."""
     listed = [one for table in at for one in table.get(name, [])]
     if not listed:
-        raise _Wrong("the study has none", None, f"write a [[{name}]] into the file")
+        raise _WrongError("the study has none", None, f"write a [[{name}]] into the file")
     if place is None:
         return listed
     labels = [str(one.get("label") or one.get("system") or one.get("model") or "") for one in listed]
@@ -198,7 +197,7 @@ def _chosen(at: Sequence[dict[str, Any]], name: str, place: str | None) -> list[
     found = [one for one, label in zip(listed, labels, strict=True) if label == place.strip("'\"")]
     if not found:
         known = [*labels, *(str(i) for i in range(len(listed)))] if place.isdigit() else labels
-        raise _Wrong(f"no {name[:-1]} of this place or label", place, nearest(place, known))
+        raise _WrongError(f"no {name[:-1]} of this place or label", place, nearest(place, known))
     return found
 
 

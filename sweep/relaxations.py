@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from sweep.answer import layout_text
 from sweep.cases import Case, Question, cases
 from sweep.columns import QUANTITIES
 from sweep.designs import changed, machine, number_at
+from sweep.kinds import known_case
 from sweep.near_misses import (
     HBM,
     INSTANCES,
@@ -29,6 +30,7 @@ from sweep.near_misses import (
     SERVED,
     TRAINED,
     Misses,
+    could_fit,
     limits_of,
     near_misses,
     on_machine,
@@ -36,9 +38,12 @@ from sweep.near_misses import (
 from sweep.study import Study
 
 _CASES = 6  # whose layouts are looked through: those that came nearest
+_REASONS = 12  # told
 _NEAREST = 3  # designs told
 _TRIED = 1 << 10  # layouts, the nearest ones, that are costed again on a changed machine
 _TRIED_SERVED = 1 << 8  # instances, each solved for its batch again
+_LARGER = (2, 4, 8, 16, 32)  # times the chips
+_MOST_CHIPS, _SEARCHED = 1 << 14, 1 << 23  # of a larger cluster, and layouts of it
 _FASTER = (1.1, 1.2, 1.5, 2.0, 4.0)
 _COMPARED = (1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # factors at which relaxations are held against each other
 _WORDS = {HBM: "HBM", INSTANCES: "chips", "engine_sequences": "sequences of the engine", "host_bytes": "host memory"}
@@ -105,7 +110,7 @@ class WhyNot:
 
     def lines(self) -> list[str]:
         """The answer in a few lines, what would free most first."""
-        found = [f"no feasible layout (0 of {self.layouts:,})"]
+        found = [f"no feasible layout{f' (0 of {self.layouts:,})' if self.layouts else ''}"]
         for place, one in enumerate(self.nearest):
             breaks = "; ".join(f"{_word(name)} {text}" for name, text in one.breaks.items())
             bound = f" - bound by {one.bound_by}" if one.bound_by else ""
@@ -120,7 +125,9 @@ class WhyNot:
         if options:
             text = ". Or ".join(options)
             found.append(f"  {text[0].upper()}{text[1:]}.")
-        return found + [f"  {reason}" for reason in self.reasons]
+        more = len(self.reasons) - _REASONS
+        rest = [f"  and {more:,} more"] if more > 0 else []
+        return [*found, *(f"  {reason}" for reason in self.reasons[:_REASONS]), *rest]
 
 
 def why_nothing(study: Study, failed: Sequence[Mapping[str, Any]]) -> WhyNot:
@@ -188,7 +195,7 @@ def _miss(question: Question, case: Case, nearest: Mapping[str, float]) -> tuple
 
 # ------------------------------------------------------------------------------------------------ the nearest
 def _nearest(looked: Sequence[Misses]) -> Iterable[Near]:
-    """The designs that are over their limits by the least, summed over the limits; of a case those that break others."""
+    """The designs that are over their limits by the least, summed; of a case those that break others."""
     ranked = []
     for number, misses in enumerate(looked):
         total = np.sum(list(misses.shares.values()), axis=0)
@@ -242,7 +249,7 @@ def _relaxations(question: Question, looked: Sequence[Misses]) -> list[Relaxatio
     found = [one for one, _ in sorted(single, key=lambda item: (-item[1], item[0].factor))]
     if not found:
         found = _of_all(looked)
-    return [*found, *_of_the_machine(looked)]
+    return [*found, *_of_the_machine(looked), *_of_more_chips(question, looked)]
 
 
 def _limits(question: Question, looked: Sequence[Misses]) -> dict[str, set[tuple[str, float]]]:
@@ -347,6 +354,28 @@ def _of_the_machine(looked: Sequence[Misses]) -> list[Relaxation]:
                 found.append(Relaxation(word, f"take {factor:g} x the {word}", factor, frees, False))
                 break
     return sorted(found, key=lambda one: (one.factor, -one.frees))
+
+
+def _of_more_chips(question: Question, looked: Sequence[Misses]) -> list[Relaxation]:
+    """The least of a few larger clusters on which the nearest case of training has a feasible layout.
+
+    Looked for where memory is in the way; sizes whose bounds leave nothing are not searched.
+    """
+    full = [misses for misses in looked if misses.shares.get(HBM, np.zeros(1)).min() > 0]
+    if question.phase != "training" or len(full) < len(looked):
+        return []
+    case = max((misses.known.case for misses in full), key=lambda case: case.chips)
+    for times in _LARGER:
+        size = case.chips * times
+        larger = known_case(question, replace(case, chips=size, chips_asked=size))
+        if size > _MOST_CHIPS or larger.space.count > _SEARCHED:
+            break
+        if larger.space.count and could_fit(larger):
+            found, tally = larger.search(0, larger.space.count)
+            if found is not None:
+                to = f"take {size:,} chips of {case.design.label}"
+                return [Relaxation(INSTANCES, to, float(times), max(tally.feasible, 1), False)]
+    return []
 
 
 Paths = Callable[[System], list[str]]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from model import units
-from sweep.answer import band_text, standing
-from sweep.columns import QUANTITIES, SETS
+from sweep.answer import standing
+from sweep.columns import QUANTITIES
 from sweep.study import Study
 from sweep.work import TARGETS
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 Row = Mapping[str, Any]
 _SPEEDS = (10, 20, 30, 50, 70, 100, 150)  # tokens per second of a user at which a front is told
@@ -113,49 +110,3 @@ def layout_text(row: Row) -> str:
     if row["deployment"] != "disaggregated":
         return instance_text(row)
     return f"prefill {instance_text(row, 'prefill_')}; decode {instance_text(row)}"
-
-
-def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
-    """One table a model and target: designs by size."""
-    for title, group in grouped(rows).items():
-        yield _table(title, group, wide)
-
-
-def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    known = SETS[rows[0]["phase"]].quantities
-    latencies = [name for name in TARGETS if name in known and (wide or "p99" not in name)]
-    loaded = any(row["load_tokens_per_s"] for row in rows)
-    bands = any("tokens_per_s_p10" in row for row in rows)
-    headings = ["design", "format", "chips", *(["used"] if loaded else []), "tokens/s", "a chip"]
-    headings += ["10 to 90 %"] if bands else []
-    headings += [latency_name(name) for name in latencies] + ["power", "J/token", "USD/Mtoken"]
-    headings += ["largest part", "HBM", "row"] if wide else []
-    for name in headings:
-        table.add_column(
-            name, justify="left" if name in ("design", "format", "largest part") else "right", no_wrap=True
-        )
-    table.add_column("layout", no_wrap=True)
-    previous = None
-    for row in rows:
-        label = f"{row['design']} (rumour)" if row["scenario"] else str(row["design"])
-        cells = [label if label != previous else "", str(row["number_format"]), f"{row['chips']:,}"]
-        cells += [f"{row['chips_used']:,.0f}"] if loaded else []
-        cells += [units.show(row["tokens_per_s"], "token/s"), f"{row['tokens_per_s_per_chip']:,.0f}"]
-        cells += [band_text(row)] if bands else []
-        cells += [units.show(row[name], "s") for name in latencies]
-        cost = row["usd_per_million_tokens"]
-        cells += [
-            units.show(row["power_w"], "W"),
-            f"{row['energy_per_token_j']:.3g}",
-            "" if cost is None else f"{cost:.3g}",
-        ]
-        cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
-        if label != previous and previous is not None:
-            table.add_section()
-        previous = label
-        table.add_row(*cells, layout_text(row))
-    return table

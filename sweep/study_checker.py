@@ -96,12 +96,26 @@ class Checker:
             ("designs", "system", "systems"),
             *(("designs", key, kind) for key, kind, _ in _RECORDS),
         ]
+        named += [("designs", "stack", "stacks"), ("designs", "engine", "engines")]
         for table, key, kind in named:
             entries = raw.get(table)
             for i, one in enumerate(entries if isinstance(entries, list) else []):
                 if isinstance(one, dict):
                     self.known(f"{table}[{i}].{key}", one.get(key), kind)
         return self.problems
+
+    def problems_of_raw(self, raw: dict[str, Any]) -> list[Problem]:
+        """What names and numbers break in a file that does not fit the schema, as far as they can be read."""
+        from sweep.study_repair import repaired, still_true
+
+        table, spoiled = repaired(raw, self.form)
+        if table is None or ("catalogue",) in spoiled:
+            return self.names_of_raw(raw)
+        try:
+            self.study(table, "", "")
+        except InputError as failure:
+            self.problems = still_true(failure.problems, spoiled)
+        return self.names_of_raw(raw)
 
     def study(self, table: StudyTable, text: str, name: str) -> Study:
         """The whole study. Raises InputError with every problem."""

@@ -2,53 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from model import units
 from sweep import serving_answer
 from sweep.answer import Row, band_text, layout_text
-from sweep.columns import QUANTITIES
+from sweep.columns import QUANTITIES, SETS
 from sweep.designs import dimension_of
+from sweep.work import TARGETS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+FIRST_VIEW = 7  # columns
 _NEAREST = 3  # numbers told of a pair of designs
 
 
 def answer_table(rows: Sequence[Row], wide: bool = False) -> Iterator[Table]:
     """One table a model and number format, or a model and target that it is served at: designs by size."""
     if "phase" in rows[0]:
-        yield from serving_answer.answer_table(rows, wide)
+        for title, group in serving_answer.grouped(rows).items():
+            yield _served(title, group, wide)
         return
-    groups: dict[tuple[str, str], list[Row]] = {}
+    trained_on: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["model"], row["number_format"]), []).append(row)
-    for (model, number_format), group in groups.items():
-        yield _table(f"{model}, {number_format}", group, wide)
-        trained = [row for row in group if row.get("training_tokens")]
+        trained_on.setdefault((row["model"], row["number_format"]), []).append(row)
+    for (model, number_format), own in trained_on.items():
+        yield _table(f"{model}, {number_format}", own, wide)
+        trained = [row for row in own if row.get("training_tokens")]
         if trained:
-            yield _totals(f"{model}, {number_format}: the whole training", trained)
+            yield _totals(f"{model}, {number_format}: the whole training", trained, wide)
 
 
-def _totals(title: str, rows: Sequence[Row]) -> Table:
+def _served(title: str, rows: Sequence[Mapping[str, Any]], wide: bool) -> Table:
+    """Clusters that serve one load or fill so many chips, by size."""
+    shown = fitting(list(_served_columns(rows, wide)), wide)
+    table = _empty(title, [(one.heading, one.justify) for one in shown])
+    add_rows(table, shown, rows)
+    return table
+
+
+def _served_columns(rows: Sequence[Mapping[str, Any]], wide: bool) -> Iterator[Shown]:
+    loaded = any(row["load_tokens_per_s"] for row in rows)
+    formats = len({row["number_format"] for row in rows}) > 1
+    known = SETS[rows[0]["phase"]].quantities
+
+    def dollars(row: Row) -> str:
+        cost = row["usd_per_million_tokens"]
+        return "" if cost is None else f"{cost:.3g}"
+
+    def latency(name: str) -> Callable[[Row], str]:
+        return lambda row: units.show(row[name], "s")
+
+    yield Shown("design", 0, label_of, "left")
+    yield Shown("format", 4 if formats else 12, lambda row: str(row["number_format"]), "left")
+    yield Shown("chips", 11 if loaded else 1, lambda row: f"{row['chips']:,}")
+    if loaded:
+        yield Shown("used", 1, lambda row: f"{row['chips_used']:,.0f}")
+    yield Shown("tokens/s", 9 if formats and not loaded else 2, lambda row: units.show(row["tokens_per_s"], "token/s"))
+    yield Shown("a chip", 8 if loaded else 3, lambda row: f"{row['tokens_per_s_per_chip']:,.0f}")
+    if any("tokens_per_s_p10" in row for row in rows):
+        yield Shown("10 to 90 %", 5, band_text)
+    for place, name in enumerate(name for name in TARGETS if name in known and (wide or "p99" not in name)):
+        yield Shown(serving_answer.latency_name(name), 5 + place, latency(name))
+    yield Shown("power", 13, lambda row: units.show(row["power_w"], "W"))
+    yield Shown("J/token", 10, _joules)
+    yield Shown("USD/Mtoken", 7, dollars)
+    yield Shown("largest part", 20, lambda row: str(row["bound_by"]), "left")
+    yield Shown("HBM", 21, lambda row: units.show(row["hbm_used_bytes"], "byte"))
+    yield Shown("row", 22, lambda row: f"#{row['row']}")
+    yield Shown("layout", 1, serving_answer.layout_text, "left")
+
+
+def _totals(title: str, rows: Sequence[Row], wide: bool) -> Table:
     """Days, energy and money of a training, and what share of its time counts."""
-    headings = ("chips", "days", "goodput", "MWh", "USD", "USD/chip-hour", "tokens")
-    table = _empty(title, [("design", "left"), *((name, "right") for name in headings)])
-    previous = None
-    for row in rows:
-        label = label_of(row)
-        usd, hour = row["training_usd"], row["usd_per_chip_hour"]
-        if label != previous and previous is not None:
-            table.add_section()
-        table.add_row(
-            label if label != previous else "", f"{row['chips']:,}", f"{row['training_days']:,.1f}",
-            f"{row['goodput']:.1%}", f"{row['training_mwh']:,.0f}", "" if usd is None else units.show(usd, "USD"),
-            "" if hour is None else f"{hour:.2f}", units.show(row["training_tokens"] / 1e12, "") + " T",
-        )  # fmt: skip
-        previous = label
+
+    def dollars(row: Row) -> str:
+        return "" if row["training_usd"] is None else units.show(row["training_usd"], "USD")
+
+    def an_hour(row: Row) -> str:
+        return "" if row["usd_per_chip_hour"] is None else f"{row['usd_per_chip_hour']:.2f}"
+
+    columns = [
+        Shown("design", 0, label_of, "left"),
+        Shown("chips", 1, lambda row: f"{row['chips']:,}"),
+        Shown("days", 2, lambda row: f"{row['training_days']:,.1f}"),
+        Shown("goodput", 5, lambda row: f"{row['goodput']:.1%}"),
+        Shown("MWh", 4, lambda row: f"{row['training_mwh']:,.0f}"),
+        Shown("USD", 3, dollars),
+        Shown("USD/chip-hour", 7, an_hour),
+        Shown("tokens", 6, lambda row: units.show(row["training_tokens"] / 1e12, "") + " T"),
+    ]
+    shown = fitting(columns, wide)
+    table = _empty(title, [(one.heading, one.justify) for one in shown])
+    add_rows(table, shown, rows)
     return table
 
 
@@ -73,39 +123,62 @@ def _empty(title: str, headings: Sequence[tuple[str, str]]) -> Table:
 
 
 def _table(title: str, rows: Sequence[Row], wide: bool) -> Table:
-    bands = any("tokens_per_s_p10" in row for row in rows)
-    equal = _compares(rows)
-    sampled = any("sampled_gap" in row for row in rows)
     batches = len({row["gbs"] for row in rows}) > 1
     changed = batches or len({(row["design"], row["changes"]) for row in rows}) > len({row["design"] for row in rows})
-    table = _empty(title, _headings(bands, equal, sampled, wide, changed))
-    previous = None
-    for row in rows:
-        label = label_of(row)
-        cells = [label if label != previous else "", f"{row['chips']:,}", units.show(row["tokens_per_s"], "token/s")]
-        cells += [band_text(row)] if bands else []
-        cells += [f"{row['mfu']:.1%}", units.show(row["power_w"], "W"), _joules(row), _dollars(row)]
-        cells += [row.get("chips_equal_throughput_text", "")] if equal else []
-        cells += [_gap(row)] if sampled else []
-        cells += [str(row["bound_by"]), units.show(row["hbm_used_bytes"], "byte"), f"#{row['row']}"] if wide else []
-        cells += [_changes(row, batches)] if changed else []
-        cells.append(layout_text(row))
-        if label != previous and previous is not None:
-            table.add_section()
-        previous = label
-        table.add_row(*cells)
+    shown = fitting(list(_columns(rows, changed, batches)), wide)
+    table = _empty(title, [(one.heading, one.justify) for one in shown])
+    add_rows(table, shown, rows)
     return table
 
 
-def _headings(bands: bool, equal: bool, sampled: bool, wide: bool, changed: bool) -> list[tuple[str, str]]:
-    headings = [("design", "left"), ("chips", "right"), ("tokens/s", "right")]
-    headings += [("10 to 90 %", "right")] if bands else []
-    headings += [("MFU", "right"), ("power", "right"), ("J/token", "right"), ("USD/Mtoken", "right")]
-    headings += [("equal", "right")] if equal else []
-    headings += [("sampling lost", "right")] if sampled else []
-    headings += [("largest part", "left"), ("HBM", "right"), ("row", "right")] if wide else []
-    headings += [("changed", "left")] if changed else []
-    return [*headings, ("layout", "left")]
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A column of an answer: what stands in it, and how soon it gives way; the smallest rank stays."""
+
+    heading: str
+    rank: int
+    cell: Callable[[Any], str]
+    justify: Literal["left", "right"] = "right"
+
+
+def fitting(columns: Sequence[Shown], wide: bool) -> list[Shown]:
+    """The columns of a first view, in their order: those of the lowest ranks; of a wide one all."""
+    kept = sorted(columns, key=lambda one: one.rank)[: len(columns) if wide else FIRST_VIEW]
+    return [one for one in columns if one in kept]
+
+
+def add_rows(table: Table, shown: Sequence[Shown], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Fill a table whose first column is the design, which is named once for all its rows."""
+    previous = None
+    for row in rows:
+        first, *rest = (one.cell(row) for one in shown)
+        if first != previous and previous is not None:
+            table.add_section()
+        table.add_row(first if first != previous else "", *rest)
+        previous = first
+
+
+def _columns(rows: Sequence[Row], changed: bool, batches: bool) -> Iterator[Shown]:
+    """Every column that the rows have something for."""
+    yield Shown("design", 0, label_of, "left")
+    yield Shown("chips", 1, lambda row: f"{row['chips']:,}")
+    yield Shown("tokens/s", 2, lambda row: units.show(row["tokens_per_s"], "token/s"))
+    if any("tokens_per_s_p10" in row for row in rows):
+        yield Shown("10 to 90 %", 5, band_text)
+    yield Shown("MFU", 9, lambda row: f"{row['mfu']:.1%}")
+    yield Shown("power", 10, lambda row: units.show(row["power_w"], "W"))
+    yield Shown("J/token", 7, _joules)
+    yield Shown("USD/Mtoken", 8, _dollars)
+    if _compares(rows):
+        yield Shown("equal", 6, lambda row: row.get("chips_equal_throughput_text", ""))
+    if any("sampled_gap" in row for row in rows):
+        yield Shown("sampling lost", 4, _gap)
+    yield Shown("largest part", 20, lambda row: str(row["bound_by"]), "left")
+    yield Shown("HBM", 21, lambda row: units.show(row["hbm_used_bytes"], "byte"))
+    yield Shown("row", 22, lambda row: f"#{row['row']}")
+    if changed:
+        yield Shown("changed", 4, lambda row: _changes(row, batches), "left")
+    yield Shown("layout", 3, layout_text, "left")
 
 
 def _changes(row: Row, batches: bool) -> str:
@@ -135,27 +208,39 @@ def _gap(row: Row) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ how sure it is
-def certainty_tables(compared: Sequence[Mapping[str, Any]]) -> Iterator[Table]:
+def certainty_tables(compared: Sequence[Mapping[str, Any]], wide: bool = False) -> Iterator[Table]:
     """Bands of each comparison, what its results rest on, and where designs would change places."""
     for one in compared:
         unit = QUANTITIES[one["quantity"]].dimension.unit
-        yield _bands_table(one, unit)
+        yield _bands_table(one, unit, wide)
         if one["rests_on"]:
             yield _rests_table(one)
         if one["overtaking"]:
             yield _overtaking_table(one)
 
 
-def _bands_table(one: Mapping[str, Any], unit: str) -> Table:
-    columns = ("as catalogued", "10 %", "median", "90 %", "best", "near best", "on rumour")
-    table = _empty(
-        f"{one['title']}: {one['quantity']}, {one['points']:,} draws",
-        [("design", "left"), *((name, "right") for name in columns)],
-    )
+def _bands_table(one: Mapping[str, Any], unit: str, wide: bool) -> Table:
+    def value(name: str) -> Callable[[Row], str]:
+        return lambda row: "" if row[name] is None else units.show(row[name], unit)
+
+    def share(name: str) -> Callable[[Row], str]:
+        return lambda row: "" if row[name] is None else f"{row[name]:.0%}"
+
+    columns = [
+        Shown("design", 0, label_of, "left"),
+        Shown("as catalogued", 1, value("nominal")),
+        Shown("10 %", 2, value("p10")),
+        Shown("median", 6, value("p50")),
+        Shown("90 %", 3, value("p90")),
+        Shown("best", 4, share("best")),
+        Shown("near best", 7, share("near_best")),
+        Shown("on rumour", 5, share("rumoured_share")),
+    ]
+    shown = fitting(columns, wide)
+    title = f"{one['title']}: {one['quantity']}, {one['points']:,} draws"
+    table = _empty(title, [(column.heading, column.justify) for column in shown])
     for row in one["standings"]:
-        values = ["" if row[name] is None else units.show(row[name], unit) for name in ("nominal", "p10", "p50", "p90")]
-        shares = ["" if row[name] is None else f"{row[name]:.0%}" for name in ("best", "near_best", "rumoured_share")]
-        table.add_row(label_of(row), *values, *shares)
+        table.add_row(*(column.cell(row) for column in shown))
     return table
 
 

@@ -172,14 +172,11 @@ def compare(*designs: str | os.PathLike[str], **asked: Any) -> Object:
     """Put designs side by side: rows of runs, runs, or words; see `sweep compare`, whose options `asked` are."""
     from sweep.comparison import Asked, compared
 
-    targets = {name: asked.pop(name) for name in ("ttft", "tpot") if name in asked}
-    found: Object = _plain(compared([str(one) for one in designs], Asked(**asked, targets=targets)).as_json())
+    found: Object = _plain(compared([str(one) for one in designs], Asked(**asked)).as_json())
     return found
 
 
-def export(
-    row: str | os.PathLike[str] | None = None, *, to: str | None = None, **layout: Any
-) -> Object:
+def export(row: str | os.PathLike[str] | None = None, *, to: str | None = None, **layout: Any) -> Object:
     """The launch script of a row, or of a layout of training as `sweep.explain` takes it; see `sweep export`."""
     from sweep.launch.export import launch
 

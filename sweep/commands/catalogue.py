@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from sweep import catalogue
 from sweep.catalogue import KINDS, SOURCE_KINDS, Entry, Kind, Quantity
@@ -14,6 +16,7 @@ from sweep.errors import nearest, problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+_FIRST_VIEW = 6  # columns beside the name
 PIPED_WIDTH = 160  # columns of a table that is not written to a terminal
 
 RUMOUR, PLACEHOLDER = "†", "°"
@@ -51,10 +54,10 @@ COLUMNS: Mapping[Kind, Mapping[str, Column]] = {
         "year": "year",
         "bf16": "peak_flops.bf16",
         "fp8": "peak_flops.fp8",
-        "int8": "peak_flops.int8",
         "HBM": "hbm_bytes",
         "HBM rate": "hbm_bandwidth",
         "board": "power.board_w",
+        "int8": "peak_flops.int8",
         "ranks": "ranks_per_package",
         "status": "status",
     },
@@ -195,13 +198,20 @@ def _named(name: str) -> list[Entry]:
 
 
 # ------------------------------------------------------------------------------------------------- commands
-def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
+def list_entries(
+    kind: Kind = "systems",
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
     """List the names of the catalogue.
 
     Parameters
     ----------
     kind
         What to list.
+    every
+        Show every column.
     json
         Print one JSON object.
     """
@@ -212,19 +222,20 @@ def list_entries(kind: Kind = "systems", *, json: bool = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    columns = dict(list(COLUMNS[kind].items())[: None if every else _FIRST_VIEW])
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", *COLUMNS[kind]):
+    for heading in ("name", *columns):
         wraps = heading in ("why", "frameworks", "fitted on")
         width = max(len(found.name) for found in entries) + 2 if heading == "name" else None
         table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=width)
     for found in entries:
         scenario = bool(found.facts.get("scenario"))
         name = (found.name + (f" {RUMOUR}" if scenario else ""), "red" if scenario else "")
-        cells = [_cell(found, column) for column in COLUMNS[kind].values()]
+        cells = [_cell(found, column) for column in columns.values()]
         table.add_row(*(Text(text, style=style) for text, style in (name, *cells)))
     console = _console()
     console.print(table)
-    for line in _legend(entries, COLUMNS[kind].values()):
+    for line in _legend(entries, columns.values()):
         console.print(line)
 
 
@@ -277,7 +288,7 @@ def _sums(system: str) -> list[str]:
     return [*lines, "", "Price of a unit by part, prices list:", *bill(system)]
 
 
-def show(name: str, *, json: bool = False) -> None:
+def show(name: str, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Show everything known about a name, with the source of every number.
 
     Parameters

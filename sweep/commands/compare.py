@@ -61,8 +61,7 @@ def compare(
     from sweep.answer import told
     from sweep.comparison import Asked, compared
 
-    asked = Asked(model, system, chips, layout, stack, phase, batch, sequence, number_format,
-                  {"ttft": ttft, "tpot": tpot}, input, output)  # fmt: skip
+    asked = Asked(model, system, chips, layout, stack, phase, batch, sequence, number_format, input, output, ttft, tpot)
     found = compared(designs, asked)
     if as_json:
         sys.stdout.write(json.dumps(told(found.as_json()), allow_nan=False) + "\n")

@@ -100,7 +100,7 @@ def show(finished: Finished, wide: bool) -> None:
     if finished.answer.rows:
         for table in answer_table(finished.answer.rows, wide):
             console.print(table)
-    for table in certainty_tables(finished.certainty):
+    for table in certainty_tables(finished.certainty, wide):
         console.print(table)
     if finished.answer.rows:
         for row in finished.answer.failed:

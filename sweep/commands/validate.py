@@ -30,7 +30,7 @@ def validate(
     json
         Print one JSON object: `cases` and `groups`.
     all_cases
-        List every case; without it, the groups and the cases without a prediction.
+        List every case, and every column of the groups; without it, the groups and the cases without a prediction.
     operators
         The files hold measured operators (collectives, dispatch and combine, matmuls, attention), not cases.
     html
@@ -93,7 +93,7 @@ def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
     if all_cases:
         console.print(_cases_table(predictions))
     groups = summarise(predictions)
-    console.print(_groups_table(groups))
+    console.print(_groups_table(groups, all_cases))
     for one in groups:
         if one.remark:
             console.print(f"{one.group}, {one.quantity}: {one.remark}", markup=False)
@@ -165,22 +165,23 @@ def _band(one: Prediction, scale: float, digits: int) -> str:
     return text if one.covered else f"{text} (outside)"
 
 
-def _groups_table(groups: Sequence[GroupError]) -> Any:
+def _groups_table(groups: Sequence[GroupError], wide: bool) -> Any:
     from rich.table import Table
 
-    naive = any(one.roofline is not None for one in groups)
-    bands = any(one.coverage is not None for one in groups)
+    naive = wide and any(one.roofline is not None for one in groups)
+    bands = wide and any(one.coverage is not None for one in groups)
     table = Table(box=None, pad_edge=False)
     table.add_column("group")
     table.add_column("quantity")
-    headings = ["cases", "mean |error|", "median", "90 %", "max", "bias"]
+    headings = ["cases", "mean |error|", *(["median"] if wide else []), "90 %", "max", "bias"]
     for heading in (*headings, *(["in band"] if bands else []), *(["roofline", "constant"] if naive else [])):
         table.add_column(heading, justify="right")
     for one in groups:
-        held = "" if one.coverage is None else f"{100 * one.coverage:.0f} %"
+        errors = [one.mean_absolute_error, *([one.median] if wide else []), one.p90, one.max]
+        held = ["" if one.coverage is None else f"{100 * one.coverage:.0f} %"] if bands else []
         bound = ["" if error is None else f"{100 * error:.1f} %" for error in (one.roofline, one.constant)]
         table.add_row(
-            one.group, one.quantity, str(one.n), *(f"{100 * v:.1f} %" for v in (one.mean_absolute_error, one.median,
-            one.p90, one.max)), _percent(one.bias), *([held] if bands else []), *(bound if naive else []),
+            one.group, one.quantity, str(one.n), *(f"{100 * error:.1f} %" for error in errors), _percent(one.bias),
+            *held, *(bound if naive else []),
         )  # fmt: skip
     return table

@@ -27,7 +27,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise problem(file, "", f"is larger than {_MOST_BYTES:,} bytes", None, "give a model's config.json")
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         near = nearest(file.name, [one.name for one in file.parent.glob("*.json")]) if file.parent.is_dir() else ""
         raise problem(file, "", "no such file", None, near if "mean" in near else "") from None

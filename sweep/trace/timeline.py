@@ -10,10 +10,10 @@ from sweep.explanation import Explanation
 if TYPE_CHECKING:
     from sweep.chosen import Chosen
     from sweep.serving_explanation import ServedExplanation
-    from sweep.trace.lanes import Timeline
+    from sweep.trace.lanes import Trace
 
 
-def timeline_of(found: Explanation | ServedExplanation) -> Timeline:
+def timeline_of(found: Explanation | ServedExplanation) -> Trace:
     """The timeline of a layout."""
     if isinstance(found, Explanation):
         from sweep.trace.training import trace_of_step
