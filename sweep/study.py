@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from model import units
 from sweep.axes import Axes, InstanceAxes
 from sweep.designs import (
     Design,
-    dimension_of,
+    number_of,
 )
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.study_schema import (
     MOST,
     SamplerName,
-    positive,
     read,
 )  # fmt: skip
 from sweep.toml_text import text_of, toml_tables
@@ -72,9 +70,9 @@ class Variable:
     def number(self, value: Any) -> float:
         """A value of the study file in SI units. Raises ValueError with the rule that it breaks."""
         if not self.whole:
-            return positive(units.parse(value, dimension_of(self.name)), value)
+            return number_of(self.name, value)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-            raise ValueError(f"{value!r} is not a positive whole number")
+            raise ValueError(f"{value!r} is not a positive whole number, as in 64")
         return value
 
     def offers(self, value: float) -> bool:

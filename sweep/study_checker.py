@@ -25,6 +25,7 @@ from sweep.designs import (
     changed,
     dimension_of,
     machine,
+    number_of,
 )
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
@@ -51,7 +52,6 @@ from sweep.study_schema import (
     SearchTable,
     StudyTable,
     bound,
-    positive,
 )  # fmt: skip
 from sweep.work import TrainingWorkload, Workload
 
@@ -293,7 +293,7 @@ class Checker:
         read_changes = []
         for path, value in given.items():
             try:
-                read_changes.append((path, positive(units.parse(value, dimension_of(path)), value)))
+                read_changes.append((path, number_of(path, value)))
             except ValueError as failure:
                 self.wrong(f'{key}.change."{path}"', str(failure))
         return tuple(read_changes)
@@ -434,7 +434,9 @@ class Checker:
             try:
                 value = variable.number(values[variable.name])
                 if not variable.offers(value):
-                    raise ValueError(f"{values[variable.name]!r} is not among what the study offers")
+                    raise ValueError(
+                        f"{values[variable.name]!r} is not among what the study offers: take one of its values"
+                    )
                 found.append((variable.name, value))
             except ValueError as failure:
                 name = variable.name if variable.whole else f'"{variable.name}"'
@@ -469,6 +471,8 @@ def _variable(name: str, values: list[Any] | RangeTable) -> Variable:
             raise ValueError("needs at least one choice")
         return Variable(name, choices=tuple(dict.fromkeys(number(value) for value in values)))
     low, high = number(values.low), number(values.high)
+    if values.log and low == 0:
+        raise ValueError(f"low = {values.low!r} has no logarithm; it must be over 0, or log = false")
     if not low < high:
         raise ValueError(f"low must be below high, but got low = {values.low!r}, high = {values.high!r}")
     return Variable(name, low=low, high=high, log=values.log)
