@@ -112,7 +112,7 @@ def parse(text: str | float | int, dimension: Dimension) -> float:
         if isinstance(text, bool) or not isinstance(text, int | float):
             raise UnitError(f"{text!r} is not a plain number, as in {NUMBER.example}")
         return float(text)
-    if isinstance(text, bool | int | float):
+    if not isinstance(text, str):
         raise UnitError(f"{text!r} needs a unit, as in '{dimension.example}'")
     match = _NUMBER.match(text)
     if match is None or not match.group(1):

@@ -40,16 +40,24 @@ def _percent(value: float | None, signed: bool = False, digits: int = 1) -> str:
 
 def by_group(predictions: Sequence[Prediction]) -> str:
     """Every group of cases with its errors."""
-    rows = [
-        "| framework, year, chip, format, kind | quantity | cases | mean | median | 90 % | max | bias | in band | plain peaks |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
-    for one in summarise(predictions):
-        rows.append(
-            f"| {one.group} | {one.quantity} | {one.n} | {_percent(one.mean_absolute_error)} | {_percent(one.median)} "
-            f"| {_percent(one.p90)} | {_percent(one.max)} | {_percent(one.bias, signed=True)} "
-            f"| {_percent(one.coverage, digits=0)} | {_percent(one.roofline, digits=0)} |"
-        )
+    heading = (
+        "framework, year, chip, format, kind",
+        "quantity",
+        "cases",
+        "mean",
+        "median",
+        "90 %",
+        "max",
+        "bias",
+        "in band",
+    )
+    rows = [f"| {' | '.join((*heading, 'plain peaks'))} |", "| --- | --- |" + " ---: |" * 8]
+    rows += [
+        f"| {one.group} | {one.quantity} | {one.n} | {_percent(one.mean_absolute_error)} | {_percent(one.median)} "
+        f"| {_percent(one.p90)} | {_percent(one.max)} | {_percent(one.bias, signed=True)} "
+        f"| {_percent(one.coverage, digits=0)} | {_percent(one.roofline, digits=0)} |"
+        for one in summarise(predictions)
+    ]
     return "\n".join(rows)
 
 

@@ -244,7 +244,7 @@ def _remarks(study: Study, rows: list[Row]) -> tuple[str, ...]:
     remarks = []
     if any(row.get("reference_number_format", row["number_format"]) != row["number_format"] for row in rows):
         remarks.append(f"{study.reference} does not run every number format: its bf16 stands for the others.")
-    if any("chips_equal_throughput_text" in row for row in rows):
+    if len({row["design"] for row in rows if "chips_equal_throughput_text" in row}) > 1:
         remarks.append(
             f"Equal: chips for the throughput of {study.reference} at that size, interpolated between a design's own "
             "sizes (straight lines in logarithms)."

@@ -51,11 +51,15 @@ class Answered:
         return told(self.study, self.answer.rows)
 
 
-def toml(tables: Mapping[str, Mapping[str, Value | None]], top: Mapping[str, Value | None]) -> str:
-    """A study file; what is None is left out, and tables without keys too."""
-    filled = {name: {key: one for key, one in keys.items() if one is not None} for name, keys in tables.items()}
-    listed = {name: [keys] if name in ("workloads", "designs") else keys for name, keys in filled.items() if keys}
-    return toml_text({**top, **listed})
+def toml(tables: Mapping[str, Any], top: Mapping[str, Value | None]) -> str:
+    """A study file; what is None is left out, and tables without keys too. A list of tables may be one of them."""
+    filled: dict[str, Any] = {}
+    for name, table in tables.items():
+        listed = table if isinstance(table, list) else [table]
+        kept = [{key: one for key, one in keys.items() if one is not None} for keys in listed]
+        if kept[0]:
+            filled[name] = kept if name in ("workloads", "designs") else kept[0]
+    return toml_text({**top, **filled})
 
 
 def with_unit(value: str | None, unit: str) -> str | None:

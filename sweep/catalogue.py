@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args
 
 from model import chip as chips
 from model import system as systems
@@ -66,7 +66,7 @@ def _calibration(found: Entry, peaks: Mapping[str, float], corner: At, by: Entry
     lacking = [peak for peak, constants in matmul.items() if not constants]
     if lacking:
         rule = f"calibration {found.name!r} has no matmul constants for a peak of the chip"
-        raise wrong_entry(by, "calibration", rule, ", ".join(lacking))
+        raise wrong_entry(by, "calibration", rule, ", ".join(lacking), "add them to it, or leave the peak out")
     return chips.Calibration(
         matmul={peak: chips.MatmulCalibration(**constants) for peak, constants in matmul.items()},
         attention=chips.AttentionCalibration(**found.under("attention", corner)),
@@ -122,8 +122,11 @@ def _tier(found: Entry, name: str, corner: At, extra: Path | None) -> systems.Ti
     known = {field.name: field for field in fields(systems.Tier)}
     values = {key: value for key, value in values.items() if key in known}
     lacking = [key for key, field in known.items() if field.default is MISSING and key not in values]
+    lacking += [f"efficiency.{one}" for one in get_args(systems.Collective) if one not in values["efficiency"]]
     if lacking:
-        raise InputError([Problem(f"systems/{found.file.name}", f"{at}.{key}", "missing") for key in lacking])
+        remedy = "give it here or in the fabric"
+        file = f"systems/{found.file.name}"
+        raise InputError([Problem(file, f"{at}.{key}", "missing", None, remedy) for key in lacking])
     return systems.Tier(**values)
 
 

@@ -8,6 +8,7 @@ only the model files may write bare numbers, which then share the file's one sou
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -44,7 +45,8 @@ from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
 from sweep.entries import SOURCE_KINDS, Quantity
-from sweep.errors import InputError, Problem, nearest
+from sweep.errors import InputError, Problem, nearest, unique
+from sweep.number_ranges import in_range
 from sweep.recipes import Recipes
 
 PEAKS = ("bf16", "fp8", "fp4", "int8")
@@ -115,7 +117,8 @@ class Written(BaseModel):
     def _in_order(self) -> Written:
         ends = [end for end in (self.low, self.value, self.high) if end is not None]
         if len(ends) > 1 and ends != sorted(ends):
-            raise ValueError(f"low, value and high are out of order: {', '.join(map(str, ends))}")
+            told = ", ".join(map(str, ends))
+            raise ValueError(f"low, value and high are out of order: {told}; they must ascend")
         return self
 
     def quantity(self) -> Quantity:
@@ -139,7 +142,7 @@ def _declare(raw: Any, given: Mapping[str, Any]) -> Any:
 
 def _whole(raw: Any) -> int:
     if isinstance(raw, bool) or not isinstance(raw, int):
-        raise ValueError(f"{raw!r} is not a whole number")
+        raise ValueError(f"{raw!r} is not a whole number, as in 64")
     return raw
 
 
@@ -198,12 +201,20 @@ def under(name: str, reader: Callable[[Any], Any] | None = None, role: str = "da
     dimension = dimension_of(name)
     if sense is None:
         sense = 0 if name in NEUTRAL else -1 if name in LOWER_IS_BETTER else 1
-    read = reader or partial(units.parse, dimension=dimension)
+    read = partial(_in_range, reader=reader, name=name, dimension=dimension)
     given = {"reader": read, "unit": "" if reader else dimension.unit, "sense": sense, "role": role}
     return Annotated[Written, BeforeValidator(partial(_declare, given=given))]
 
 
 # ----------------------------------------------------------------------------------------------- one table
+def _in_range(raw: Any, reader: Callable[[Any], Any] | None, name: str, dimension: units.Dimension) -> Any:
+    """A value as its reader has it; of numbers, one that the key may have."""
+    value = reader(raw) if reader else units.parse(raw, dimension)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return in_range(value, raw, name, dimension)
+
+
 def need(kind: Any) -> tuple[Any, Any]:
     """A key that must be there."""
     return (kind, ...)
@@ -421,20 +432,33 @@ def _keys_at(kind: str, where: tuple[int | str, ...]) -> list[str]:
     return [] if at is None else [key for key in at.model_fields if key not in GIVEN_BY_KEY]
 
 
+# What a model file may say once for all of its shapes, and how to say it.
+_SHARED = {"kind": f"one of {', '.join(SOURCE_KINDS)}", "source": "say where the number comes from"}
+
+
 def _problem(kind: str, error: ErrorDetails, raw: Any, file: str) -> Problem:
     where, key = error["loc"], _path(error["loc"], raw)
+    if where[0] == "architecture" and where[-1] in _SHARED and error["input"] is None:  # of the whole file
+        return Problem(file, str(where[-1]), "missing", None, _SHARED[str(where[-1])])
     if error["type"] == "extra_forbidden":
         return Problem(file, key, "unknown key", None, nearest(str(where[-1]), _keys_at(kind, where[:-1])))
     if error["type"] == "missing":
-        remedies = {"kind": f"one of {', '.join(SOURCE_KINDS)}", "source": "say where the number comes from"}
-        return Problem(file, key, "missing", None, remedies.get(str(where[-1]), ""))
+        remedies = _SHARED | {"value": "give the number, with its unit as a text"}
+        return Problem(file, key, "missing", None, remedies.get(str(where[-1]), _see(kind)))
     if error["type"] == "literal_error":
         return Problem(file, key, f"must be {error['ctx']['expected']}", error["input"])
     if error["type"] == "bare":
         return Problem(file, key, "has no source", error["input"], error["msg"])
     if error["type"] == "value_error":
         return Problem(file, key, error["msg"].removeprefix("Value error, "))
-    return Problem(file, key, f"{error['msg'][0].lower()}{error['msg'][1:]}", error["input"])
+    rule = re.sub(r"^(Input|String|List|Value) should (be|have)", r"must \2", error["msg"])
+    rule = re.sub(r"a valid dictionary.*", "a table", rule)
+    return Problem(file, key, rule, error["input"], _see(kind))
+
+
+def _see(kind: str) -> str:
+    """Where the keys of a kind stand."""
+    return f"see {kind} in docs/reference.md"
 
 
 def _path(where: tuple[int | str, ...], raw: Any) -> str:
@@ -447,7 +471,7 @@ def _path(where: tuple[int | str, ...], raw: Any) -> str:
         elif isinstance(raw, list) and isinstance(step, int):
             item = raw[step]
         name = item.get("name", step) if isinstance(step, int) and isinstance(item, dict) else step
-        steps.append(str(name))
+        steps.append(str(name) or '""')
         raw = item
     return ".".join(steps)
 
@@ -479,6 +503,6 @@ def read(kind: str, raw: dict[str, Any], file: str) -> tuple[dict[str, Any], dic
         checked = schema(kind).model_validate(raw)
     except ValidationError as failure:
         problems = [_problem(kind, error, raw, file) for error in failure.errors(include_url=False)]
-        raise InputError(problems) from None
+        raise InputError(unique(problems)) from None
     _flatten(checked, "", facts, quantities)
     return facts, quantities

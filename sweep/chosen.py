@@ -61,7 +61,7 @@ def best_row(run: Place) -> tuple[int, str]:
 
     try:
         study = tomllib.loads((run / "study.toml").read_bytes().decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as failure:
+    except (OSError, ValueError, RecursionError) as failure:
         raise problem(run, "study.toml", f"cannot be read: {failure}") from None
     named = study.get("outer", {}).get("objectives") or study.get("search", {}).get("objective") or _OBJECTIVE
     quantity = QUANTITIES[named if isinstance(named, str) else named[0]]

@@ -32,6 +32,7 @@ _OF_A_PACKAGE = (
     "chip.power.idle_w",
 )
 # The layout of ranks on dies is the layouts' to know, and a torus is its dimensions.
+_GROUPS = ("peak_flops", "joule_per_flop", "efficiency")  # tables of one quantity
 _FIXED = frozenset({"ranks_per_package"})
 
 
@@ -74,7 +75,17 @@ def dimension_of(path: str) -> units.Dimension:
         return units.NUMBER
     _kind_at(path)
     *_, group, name = ("", *path.split("."))
-    return named(group if group in ("peak_flops", "joule_per_flop", "efficiency") else name)
+    return named(group if group in _GROUPS else name)
+
+
+def number_of(path: str, written: Any) -> float:
+    """A number of a machine as a study writes it, in SI units. Raises ValueError where the machine cannot have it."""
+    from sweep.number_ranges import in_range
+
+    dimension = dimension_of(path)
+    *_, group, name = ("", *path.split("."))
+    own = group if group in _GROUPS else name
+    return in_range(units.parse(written, dimension), written, own, dimension)
 
 
 @cache

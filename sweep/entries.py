@@ -10,7 +10,6 @@ the power numbers to the least and the most. All other numbers stay nominal.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 from model import units
 from sweep.errors import InputError, Problem, nearest, problem
+from sweep.toml_text import text_of, toml_tables
 
 Kind = Literal[
     "chips", "calibrations", "systems", "fabrics", "models", "stacks", "engines", "operations", "prices", "processes",
@@ -197,11 +197,8 @@ def entry(kind: Kind, name: str, extra: Path | None = None) -> Entry:
         raise problem("catalogue", kind, f"no {_one(kind)} of this name", name, nearest(name, files))
     file = files[name]
     shown = f"{kind}/{file.name}" if file.is_relative_to(DATA) else str(file)
-    text = file.read_text(encoding="utf-8")
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        raise problem(shown, "", f"not TOML: {failure}") from None
+    text = text_of(file)
+    raw = toml_tables(text, shown)
     from sweep.catalogue_schema import read  # pydantic is slow to import, and `sweep --help` reads no entry
 
     facts, quantities = read(kind, raw, shown)

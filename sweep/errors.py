@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+_VALUE, _RULE = 200, 600  # characters told of a value, and of a rule
 STOPPED = "stopped; what is done is kept, and the same command goes on"
 
 
@@ -40,9 +41,14 @@ class Problem:
 
     def sentence(self) -> str:
         """Rule, value and remedy in one line."""
-        got = "" if self.value is None else f", but got {self.value!r}"
+        got = "" if self.value is None else f", but got {_short(repr(self.value), _VALUE)}"
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.rule}{got}{remedy}"
+        return f"{_short(self.rule, _RULE)}{got}{remedy}"
+
+
+def _short(text: str, most: int) -> str:
+    """A text without its middle where it is long, as a rule that quotes what somebody pasted."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
 
 
 class InputError(Exception):

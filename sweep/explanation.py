@@ -44,6 +44,10 @@ _LONG = {short: long for long, short in SHORT.items()}
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
 _MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
 _UNITS = {"hbm_bytes": "byte"}
+_RANGES = {"sp": (0, 1), "zero": (0, 3)}
+_AS_IN = {"sp": 1, "zero": 1, "vp": 2, "mbs": 1, "recompute": "none", "overlap_off": "none", "offload": "none",
+          "schedule": SCHEDULES[0], "cp_exchange": CONTEXT_EXCHANGES[0], "rank_order": RANK_ORDERS[0]}  # fmt: skip
+MOST = 10**8  # of any degree, and of chips, sequences and tokens on a command line
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +199,14 @@ def layout_fields(text: str) -> dict[str, int]:
     for item in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = item.partition("=")
         if key not in _LONG:
-            problems.append(Problem("--layout", key, "unknown axis", key, nearest(key, _LONG)))
+            problems.append(Problem("--layout", key or item, "unknown axis", key, nearest(key, _LONG)))
             continue
+        if key in given:
+            problems.append(Problem("--layout", key, "is given twice", value, "leave one out"))
         try:
             given[key] = _value(key, value)
         except ValueError as wrong:
-            problems.append(Problem("--layout", key, str(wrong), value))
+            problems.append(Problem("--layout", key, str(wrong), value, f"as in {key}={_AS_IN.get(key, 8)}"))
     if problems:
         raise InputError(problems)
     return given
@@ -232,8 +238,9 @@ def _value(key: str, text: str) -> int:
         if text not in _WORDS[key]:
             raise ValueError(f"must be one of {', '.join(_WORDS[key])}")
         return _WORDS[key].index(text)
-    if not text.isdigit() or (int(text) < 1 and key not in ("sp", "zero")):
-        raise ValueError("must be a positive whole number")
+    low, high = _RANGES.get(key, (1, MOST))
+    if not (text.isascii() and text.isdigit() and len(text) < 15 and low <= int(text) <= high):
+        raise ValueError("must be a positive whole number" if key not in _RANGES else f"must be {low} to {high}")
     return int(text)
 
 
@@ -245,32 +252,57 @@ def explain_layout(
 
     Raises InputError with what is missing or wrong.
     """
-    missing = [
-        Problem(command, f"--{name}", "is needed without a RUN#ROW", None, "give it")
-        for name, value in (("model", model), ("system", system), ("chips", chips))
-        if value is None
-    ]
-    if number_format not in TRAINING_FORMATS:
-        missing.append(
-            Problem(
-                command, "--format", "unknown number format", number_format, nearest(number_format, TRAINING_FORMATS)
-            )
-        )
+    problems = _option_problems(command, model, system, stack, number_format)
     for name, value in (("chips", chips), ("batch", batch), ("sequence", sequence)):
-        if value is not None and value < 1:
-            missing.append(Problem(command, f"--{name}", "must be positive", value))
-    if missing or model is None or system is None or chips is None:
-        raise InputError(missing)
+        if value is None:
+            problems.append(_needed(command, name))
+        elif not 1 <= value <= MOST:
+            problems.append(Problem(command, f"--{name}", f"must be a whole number from 1 to {MOST:,}", value))
+    try:
+        layout_fields(layout or "")
+    except InputError as failure:
+        problems += failure.problems
+    if problems or model is None or system is None or chips is None:
+        raise InputError(problems)
     machine = catalogue.system(system, prices=DEFAULT_PRICES, operation=DEFAULT_OPERATION)
-    if not machine.chip.supports(number_format):
-        raise InputError([Problem(command, "--format", f"{machine.chip.name} does not compute in it", number_format,
-                                  "one of " + ", ".join(filter(machine.chip.supports, TRAINING_FORMATS)))])  # fmt: skip
     ranks = chips * machine.chip.ranks_per_package
     software = catalogue.stack(stack or catalogue.default_stack(system))
     training = Training(catalogue.architecture(model), sequence, number_format)
     design = Design(system, system, software.name, (chips,))
     found = explanation_of(machine, software, training, parse_layout(layout or "", ranks, batch), chips)
     return _with_bands(found, design) if banded else found
+
+
+def _needed(command: str, name: str) -> Problem:
+    examples = {"model": "llama-3.1-70b", "system": "dgx-h100", "chips": "64"}
+    return Problem(command, f"--{name}", "is needed without a RUN#ROW", None, f"as in --{name} {examples[name]}")
+
+
+def _option_problems(
+    command: str, model: str | None, system: str | None, stack: str | None, number_format: str
+) -> list[Problem]:
+    """What is wrong with the names on a command line."""
+    problems = []
+    kinds: tuple[tuple[str, str | None, catalogue.Kind], ...] = (
+        ("model", model, "models"), ("system", system, "systems"), ("stack", stack, "stacks"),
+    )  # fmt: skip
+    for name, given, kind in kinds:
+        known = catalogue.names(kind)
+        if given is None and name != "stack":
+            problems.append(_needed(command, name))
+        elif given is not None and given not in known:
+            rule = f"no {name} of this name in the catalogue"
+            problems.append(Problem(command, f"--{name}", rule, given, nearest(given, known)))
+    runs = tuple(TRAINING_FORMATS)
+    if system in catalogue.names("systems") and system is not None:
+        runs = tuple(filter(catalogue.system(system).chip.supports, TRAINING_FORMATS))
+    if number_format not in TRAINING_FORMATS:
+        problems.append(Problem(command, "--format", "unknown number format", number_format,
+                                nearest(number_format, runs)))  # fmt: skip
+    elif number_format not in runs:
+        problems.append(Problem(command, "--format", f"{system} does not compute in it", number_format,
+                                f"one of {', '.join(runs)}"))  # fmt: skip
+    return problems
 
 
 def _with_bands(found: Explanation, design: Design) -> Explanation:

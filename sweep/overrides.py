@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweep.errors import InputError, Problem, nearest
-from sweep.toml_text import toml_text
+from sweep.toml_text import toml_tables, toml_text
 
 FLAG = "--set"
 _STEP = re.compile(r"^([A-Za-z0-9_-]+)(?:\[([^\]]*)\])?$")
@@ -54,10 +54,7 @@ def with_overrides(text: str, overrides: Sequence[str], shown: str = "study") ->
     """
     if not overrides:
         return text
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
+    raw = toml_tables(text, shown)
     problems = []
     # what the phase is decides which keys there are
     for one in sorted(overrides, key=lambda one: not one.strip().startswith("phase")):
@@ -90,7 +87,7 @@ def value_of(text: str) -> Any:
     for written in (text, f"[{text}]") if text else ():
         try:
             found = tomllib.loads(f"value = {written}")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue
         if set(found) == {"value"}:
             return found["value"]

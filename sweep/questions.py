@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sweep.asking import at_most, held, served_in, toml, with_unit
@@ -30,7 +32,16 @@ OPTIONS = {
     "serving.kv_format": "--kv-format",
     "search.objective": "--objective",
 }
+_LISTED = re.compile(r"^\[\[designs\]\]$", re.M)
 _TARGETS = ("ttft", "tpot", "ttft_p99", "tpot_p99")
+
+
+def options_of(text: str) -> dict[str, str]:
+    """Key of a question's study -> the option that it comes from, for every machine in it."""
+    numbers = range(1, len(_LISTED.findall(text)))
+    own = {key: option for key, option in OPTIONS.items() if key.startswith("designs[0]")}
+    first = {"designs[0].number_format": "--format"}
+    return OPTIONS | first | {key.replace("[0]", f"[{i}]"): own[key] for i in numbers for key in own}
 
 
 def how_fast(
@@ -77,7 +88,7 @@ def how_fast(
 def how_small(
     *,
     model: str,
-    system: str,
+    system: str | Sequence[str],
     load: str | None = None,
     rate: str | None = None,
     input: str = "4096",
@@ -92,12 +103,20 @@ def how_small(
     """The study of `sweep size`, whose options these are. Raises InputError where there is no load."""
     if (load is None) == (rate is None):
         raise problem("sweep size", "--load, --rate", "needs one of them", None, 'as in --load "5000 tokens/s"')
-    tables = _served(model, system, (input, output), number_format, kv_format, engine)
+    systems = [system] if isinstance(system, str) else list(dict.fromkeys(system))
+    if not systems:
+        raise problem("sweep size", "--system", "needs a machine", None, "sweep list systems names them")
+    tables = _served(model, systems[0], (input, output), number_format, kv_format, engine)
+    if len(systems) > 1:
+        tables["designs"] = [
+            {"system": one, "engine": engine, "number_format": number_format or served_in(one)} for one in systems
+        ]
+        del tables["serving"]["weight_format"]
     tables["targets"] = _targets(targets)
     tables["traffic"] |= {"load": with_unit(load, "token/s"), "rate": with_unit(rate, "request/s")}
     tables["layout"] = {"deployment": ["colocated", "disaggregated"] if deployment == "either" else deployment}
     tables["search"] = {"objective": "chips_used"}
-    asked = f"How few chips of {system} serve {model} at {load or rate}?"
+    asked = f"How few chips of {' or '.join(systems)} serve {model} at {load or rate}?"
     return toml(tables, {"question": asked, "phase": "serving", "chips": [chips]})
 
 

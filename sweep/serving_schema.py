@@ -40,7 +40,7 @@ def _counts(low: int) -> Callable[[Any], tuple[int, ...]]:
     def read(value: Any) -> tuple[int, ...]:
         values = value if isinstance(value, list) else [value]
         if not values or any(isinstance(v, bool) or not isinstance(v, int) or not low <= v <= _MANY for v in values):
-            raise ValueError(f"{value!r} is not a whole number from {low} on, or a list of them")
+            raise ValueError(f"{value!r} is not a whole number from {low} on, or a list of them, as in [1, 8]")
         return tuple(sorted(set(values)))
 
     return read

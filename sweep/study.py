@@ -6,25 +6,24 @@ record in SI units.
 
 from __future__ import annotations
 
-import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from model import units
 from sweep.axes import Axes, InstanceAxes
 from sweep.designs import (
     Design,
-    dimension_of,
+    number_of,
 )
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.study_schema import (
     MOST,
     SamplerName,
-    positive,
     read,
 )  # fmt: skip
+from sweep.toml_text import text_of, toml_tables
 from sweep.work import Phase, Workload
 
 if TYPE_CHECKING:
@@ -71,9 +70,9 @@ class Variable:
     def number(self, value: Any) -> float:
         """A value of the study file in SI units. Raises ValueError with the rule that it breaks."""
         if not self.whole:
-            return positive(units.parse(value, dimension_of(self.name)), value)
+            return number_of(self.name, value)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-            raise ValueError(f"{value!r} is not a positive whole number")
+            raise ValueError(f"{value!r} is not a positive whole number, as in 64")
         return value
 
     def offers(self, value: float) -> bool:
@@ -158,12 +157,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Study:
     """
     shown = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
     except FileNotFoundError:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
-        raise InputError([Problem(shown, "", "no such file", None, near if "mean" in near else "")]) from None
-    except (OSError, UnicodeDecodeError) as failure:
-        raise InputError([Problem(shown, "", f"cannot be read: {failure}")]) from None
+        remedy = near if "mean" in near else "give the path of a study file"
+        raise InputError([Problem(shown, "", "no such file", None, remedy)]) from None
+    except (OSError, ValueError) as failure:  # ValueError: a path that no file can have
+        reason = failure.strerror if isinstance(failure, OSError) else failure
+        raise InputError([Problem(shown, "", f"cannot be read: {reason}", None, "give a study file")]) from None
     if overrides:
         from sweep.overrides import FLAG, with_overrides
 
@@ -189,17 +190,25 @@ def parse(
     entries
         Folder of catalogue entries instead of the one that the file names: those that a run has kept.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        raise InputError([Problem(shown, "", f"not TOML: {failure}")]) from None
+    raw = toml_tables(text, shown)
     folder = entries or _catalogue_folder(raw, (beside or Path.cwd()).resolve())
-    checker = checker_of(raw.get("phase", "training"))(shown, folder)
+    phase, wrong = _phase(raw, shown)
+    raw |= {"phase": phase}
+    checker = checker_of(phase)(shown, folder)
     table, problems = read(shown, raw, checker.form)
-    if table is None:
-        problems += checker.names_of_raw(raw)
-        raise InputError(unique(problems))
+    if table is None or wrong:
+        raise InputError(unique([*wrong, *problems, *checker.problems_of_raw(raw)]))
     return checker.study(table, text, name)
+
+
+def _phase(raw: Mapping[str, Any], shown: str) -> tuple[str, list[Problem]]:
+    """The phase of a study; where it is none, the one that the tables are of, and what to write."""
+    given = raw.get("phase", "training")
+    if given in typing.get_args(Phase):
+        return str(given), []
+    likely = "serving" if {"traffic", "targets", "serving"} & set(raw) else "training"
+    rule, remedy = f"must be one of {', '.join(typing.get_args(Phase))}", f"write phase = '{likely}'"
+    return likely, [Problem(shown, "phase", rule, given, remedy)]
 
 
 def checker_of(phase: object) -> type[Checker]:

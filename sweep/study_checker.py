@@ -25,6 +25,7 @@ from sweep.designs import (
     changed,
     dimension_of,
     machine,
+    number_of,
 )
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.explanation import layout_fields
@@ -51,7 +52,6 @@ from sweep.study_schema import (
     SearchTable,
     StudyTable,
     bound,
-    positive,
 )  # fmt: skip
 from sweep.work import TrainingWorkload, Workload
 
@@ -96,12 +96,26 @@ class Checker:
             ("designs", "system", "systems"),
             *(("designs", key, kind) for key, kind, _ in _RECORDS),
         ]
+        named += [("designs", "stack", "stacks"), ("designs", "engine", "engines")]
         for table, key, kind in named:
             entries = raw.get(table)
             for i, one in enumerate(entries if isinstance(entries, list) else []):
                 if isinstance(one, dict):
                     self.known(f"{table}[{i}].{key}", one.get(key), kind)
         return self.problems
+
+    def problems_of_raw(self, raw: dict[str, Any]) -> list[Problem]:
+        """What names and numbers break in a file that does not fit the schema, as far as they can be read."""
+        from sweep.study_repair import repaired, still_true
+
+        table, spoiled = repaired(raw, self.form)
+        if table is None or ("catalogue",) in spoiled:
+            return self.names_of_raw(raw)
+        try:
+            self.study(table, "", "")
+        except InputError as failure:
+            self.problems = still_true(failure.problems, spoiled)
+        return self.names_of_raw(raw)
 
     def study(self, table: StudyTable, text: str, name: str) -> Study:
         """The whole study. Raises InputError with every problem."""
@@ -279,7 +293,7 @@ class Checker:
         read_changes = []
         for path, value in given.items():
             try:
-                read_changes.append((path, positive(units.parse(value, dimension_of(path)), value)))
+                read_changes.append((path, number_of(path, value)))
             except ValueError as failure:
                 self.wrong(f'{key}.change."{path}"', str(failure))
         return tuple(read_changes)
@@ -420,7 +434,9 @@ class Checker:
             try:
                 value = variable.number(values[variable.name])
                 if not variable.offers(value):
-                    raise ValueError(f"{values[variable.name]!r} is not among what the study offers")
+                    raise ValueError(
+                        f"{values[variable.name]!r} is not among what the study offers: take one of its values"
+                    )
                 found.append((variable.name, value))
             except ValueError as failure:
                 name = variable.name if variable.whole else f'"{variable.name}"'
@@ -455,6 +471,8 @@ def _variable(name: str, values: list[Any] | RangeTable) -> Variable:
             raise ValueError("needs at least one choice")
         return Variable(name, choices=tuple(dict.fromkeys(number(value) for value in values)))
     low, high = number(values.low), number(values.high)
+    if values.log and low == 0:
+        raise ValueError(f"low = {values.low!r} has no logarithm; it must be over 0, or log = false")
     if not low < high:
         raise ValueError(f"low must be below high, but got low = {values.low!r}, high = {values.high!r}")
     return Variable(name, low=low, high=high, log=values.log)

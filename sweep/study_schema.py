@@ -34,6 +34,22 @@ ROWS = re.compile(r"^(best|pareto|feasible|all|top:([1-9]\d*))$")
 _BOUND = re.compile(r"^\s*(<=|>=)\s*(.+)$")
 
 
+# of keys that a study cannot do without
+_EXAMPLES = {
+    "question": 'question = "Which machine trains it fastest?"',
+    "workloads": "[[workloads]] with a model",
+    "model": 'model = "llama-3.1-70b"; sweep list models names them',
+    "sequence": 'sequence = "8192 token"',
+    "batch": "batch = 1024",
+    "designs": "[[designs]] with a system",
+    "system": 'system = "dgx-h100"; sweep list systems names them',
+    "traffic": "[traffic] with input_tokens and output_tokens",
+    "input_tokens": 'input_tokens = "2048 token"',
+    "output_tokens": 'output_tokens = "512 token"',
+    "variables": "variables = { chips = [64, 128] }",
+    "low": "{ low = 64, high = 1024 }",
+    "high": "{ low = 64, high = 1024 }",
+}
 MOST = 10**12  # of sequences or tokens of a step
 MOST_CHIPS = 10**8
 
@@ -61,7 +77,7 @@ def _batch(value: Any) -> int | float:
     """Sequences where an integer is given, tokens (as a float) where a text with a unit is."""
     if isinstance(value, int) and not isinstance(value, bool):
         if not 1 <= value <= MOST:
-            raise ValueError(f"a batch holds at least one sequence, at most {MOST:,}, but got {value}")
+            raise ValueError(f"a batch holds at least one sequence, at most {MOST:,}, as in 1024, but got {value}")
         return value
     if isinstance(value, str):
         return float(_tokens(value))
@@ -320,7 +336,8 @@ def bound(name: str, text: Any, known: Collection[str] = tuple(QUANTITIES)) -> t
 def _key(location: tuple[int | str, ...]) -> str:
     key = ""
     for part in location:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+        name = part or '""'
+        key += f"[{part}]" if isinstance(part, int) else f".{name}" if key else str(name)
     return key
 
 
@@ -346,12 +363,26 @@ def problem_of(file: str, form: type[StudyTable], error: ErrorDetails) -> Proble
     if kind == "extra_forbidden":
         return Problem(file, key, "unknown key", None, _unknown(form, location))
     if kind == "missing":
-        return Problem(file, key, "missing; every study needs it" if len(location) == 1 else "missing")
+        needed = "missing; every study needs it" if len(location) == 1 else "missing"
+        return Problem(file, key, needed, None, _see(form, location))
     if kind == "value_error":
         return Problem(file, key, message.removeprefix("Value error, "))
     rule = message.replace("Input should be", "must be").replace("String should", "must").replace("List should", "must")
     rule = rule.partition(" after validation")[0]
-    return Problem(file, key, rule, error["input"])
+    return Problem(file, key, rule, error["input"], _see(form, location))
+
+
+def _see(form: type[StudyTable], location: tuple[int | str, ...]) -> str:
+    """Where a key is described, with an example where there is one that fits all."""
+    names = [part for part in location if isinstance(part, str)]
+    if names[-1] in _EXAMPLES:
+        return f"as in {_EXAMPLES[names[-1]]}"
+    page = (
+        "serving.md"
+        if names[0] in form.tables and form.tables[names[0]] is not StudyTable.tables.get(names[0])
+        else "studies.md"
+    )
+    return f"see [{names[0]}] in docs/{page}" if len(names) > 1 else f"see docs/{page}"
 
 
 def read(

@@ -102,6 +102,11 @@ def _totals(title: str, rows: Sequence[Row], wide: bool) -> Table:
     return table
 
 
+def _compares(rows: Sequence[Row]) -> bool:
+    """Whether several designs stand beside each other, so that chips for an equal throughput say something."""
+    return len({row["design"] for row in rows if "chips_equal_throughput_text" in row}) > 1
+
+
 def label_of(row: Row) -> str:
     """A design as tables name it; what rests on rumour says so."""
     return f"{row['design']} (rumour)" if row["scenario"] else str(row["design"])
@@ -164,7 +169,7 @@ def _columns(rows: Sequence[Row], changed: bool, batches: bool) -> Iterator[Show
     yield Shown("power", 10, lambda row: units.show(row["power_w"], "W"))
     yield Shown("J/token", 7, _joules)
     yield Shown("USD/Mtoken", 8, _dollars)
-    if any("chips_equal_throughput_text" in row for row in rows):
+    if _compares(rows):
         yield Shown("equal", 6, lambda row: row.get("chips_equal_throughput_text", ""))
     if any("sampled_gap" in row for row in rows):
         yield Shown("sampling lost", 4, _gap)

@@ -1,14 +1,39 @@
-"""Plain values as the text of a TOML file. The standard library only reads TOML."""
+"""The text of a TOML file as plain values, with what is wrong said, and plain values as such a text."""
 
 from __future__ import annotations
 
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from sweep.errors import problem
 
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
+
+
+def text_of(file: Path) -> str:
+    """The text of a file, without the byte order mark that some editors begin it with.
+
+    Raises OSError, or InputError where it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as failure:
+        raise problem(file, "", f"cannot be read: {failure}", None, "save it as UTF-8") from None
+
+
+def toml_tables(text: str, shown: object) -> dict[str, Any]:
+    """The tables of a TOML text; `shown` stands for the file in messages. Raises InputError where it is none."""
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as failure:
+        reason = "nested too deeply" if isinstance(failure, RecursionError) else str(failure).partition(";")[0]
+        remedy = 'keys as in name = "text", tables as in [search]'
+        raise problem(shown, "", f"not TOML: {reason}", None, remedy) from None
 
 
 def toml_text(tables: Mapping[str, Any]) -> str:

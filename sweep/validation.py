@@ -28,6 +28,8 @@ from sweep.serving_validation import is_serving, predict_serving
 from sweep.stated import stated
 from sweep.training_cases import evaluated
 
+_ONE_A_LINE = "write one object a line"
+
 
 def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
     """Cases of JSON Lines files.
@@ -49,12 +51,14 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
                 case = json.loads(line)
             except (ValueError, RecursionError) as failure:
                 fault = getattr(failure, "msg", str(failure))
-                problems.append(Problem(str(file), f"line {at}", f"is not JSON: {fault}"))
+                problems.append(
+                    Problem(str(file), f"line {at}", f"is not JSON: {fault}", None, "write one object a line")
+                )
                 continue
             if isinstance(case, dict):
                 cases.append(case)
             else:
-                problems.append(Problem(str(file), f"line {at}", "must be an object", type(case).__name__))
+                problems.append(Problem(str(file), f"line {at}", "must be an object", type(case).__name__, _ONE_A_LINE))
     if problems:
         raise InputError(problems)
     return cases

@@ -129,9 +129,11 @@ def size(*, overrides: Overrides = (), **question: Any) -> Object:
 
 def _asked(command: str, text: str, overrides: Overrides) -> Object:
     from sweep.asking import ask
-    from sweep.questions import OPTIONS
+    from sweep.questions import options_of
+    from sweep.sizing import cheapest_first
 
-    found: Object = _plain(ask(text, command, OPTIONS, _overrides(overrides)).as_json())
+    answered = ask(text, command, options_of(text), _overrides(overrides))
+    found: Object = _plain((cheapest_first(answered) if command == "sweep size" else answered).as_json())
     return found
 
 

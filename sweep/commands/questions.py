@@ -87,7 +87,7 @@ def try_(
 def size(
     *,
     model: str,
-    system: str,
+    system: Annotated[list[str], Parameter(negative="")],
     load: str | None = None,
     rate: str | None = None,
     input: str = "4096",
@@ -106,10 +106,12 @@ def size(
 ) -> int:
     """Find the smallest cluster that serves a load within latency targets: whole instances, together or apart.
 
+    Of several systems, the one whose smallest cluster costs the least.
+
     Parameters
     ----------
     model, system
-        Names in the catalogue.
+        Names in the catalogue; --system may be given several times.
     load
         Output tokens a second, as in "5000 tokens/s".
     rate
@@ -120,7 +122,7 @@ def size(
         Most that the time to first token and the time per output token may be in the mean, and for 99 %, as in "2 s"
         and "50 ms".
     chips
-        Chip packages at most.
+        Chip packages at most, of each system.
     deployment
         Prompts in the instances that decode, in instances of their own, or whichever takes fewer chips.
     number_format
@@ -132,7 +134,7 @@ def size(
     overrides
         Anything else of the study, as path=value; see sweep run. It may be given several times.
     as_json
-        Print one JSON object: answer, infeasible, notes, study, why_not.
+        Print one JSON object: answer (with usd_per_hour, the cheapest first), infeasible, notes, study, why_not.
     """
     from sweep.questions import how_small
 
@@ -144,61 +146,40 @@ def size(
     return _tell("sweep size", text, overrides or [], as_json)
 
 
-def _why(answered: Answered) -> list[str]:
-    """What the smallest cluster is made of, and what keeps it from being smaller."""
-    from model.units import show
-    from sweep.answer import band_text
-    from sweep.designs import machine
-    from sweep.serving_answer import layout_text, targets_of
-
-    lines = []
-    for row in answered.answer.rows:
-        unit = machine(answered.study.designs[0]).unit_packages
-        used, spare = int(row["chips_used"]), row["tokens_per_s"] / row["load_tokens_per_s"] - 1.0
-        units = -(-used // unit)
-        band = f"; 10 to 90 %: {band_text(row, 'chips_used')} chips" if "chips_used_p10" in row else ""
-        lines += [
-            f"{used:,} chips of {row['system']} ({units:,} x {unit}) serve "
-            f"{show(row['load_tokens_per_s'], 'token/s')} ({show(row['requests_per_s'] / (1.0 + spare), 'request/s')})"
-            f" with {spare:.0%} to spare{band}",
-            f"{row['deployment']}: {layout_text(row)}",
-            f"TTFT {show(row['ttft_s'], 's')} (99 %: {show(row['ttft_p99_s'], 's')}), TPOT {show(row['tpot_s'], 's')} "
-            f"(99 %: {show(row['tpot_p99_s'], 's')}); targets: {', '.join(targets_of(row))}",
-            f"Why not fewer: the largest part of a pass is {row['bound_by']}; a rank uses "
-            f"{show(row['hbm_used_bytes'], 'byte')} of HBM; every smaller cluster of whole instances breaks a target, "
-            "the load or the memory",
-        ]
-    return lines
-
-
 def _tell(command: str, text: str, overrides: list[str], as_json: bool) -> int:
     """Print the answer first, then what it rests on, then the study that repeats it."""
     from sweep.asking import ask
     from sweep.errors import NothingFeasible
-    from sweep.questions import OPTIONS
+    from sweep.questions import options_of
+    from sweep.sizing import cheapest_first
 
-    answered = ask(text, command, OPTIONS, overrides)
+    answered = ask(text, command, options_of(text), overrides)
+    sized = command == "sweep size"
+    if sized:
+        answered = cheapest_first(answered)
     if as_json:
         sys.stdout.write(json.dumps(answered.as_json(), allow_nan=False) + "\n")
     elif answered.answer.rows:
-        _show(answered, _why(answered) if command == "sweep size" else [])
+        _show(answered, sized)
     if answered.why_not is not None:
         raise NothingFeasible("\n".join([*answered.why_not.lines(), *answered.notes]))
     return 0
 
 
-def _show(answered: Answered, first: list[str]) -> None:
+def _show(answered: Answered, sized: bool) -> None:
     from rich.console import Console
 
+    from sweep import sizing
     from sweep.tables import answer_table
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False,
                       soft_wrap=not sys.stdout.isatty())  # fmt: skip
-    for line in first or answered.lines:
+    rows = answered.answer.rows
+    for line in sizing.lines(answered) if sized else answered.lines:
         console.print(line, markup=False)
-    for table in answer_table(answered.answer.rows):
+    for table in sizing.tables(rows) if sized and len(answered.study.designs) > 1 else answer_table(rows):
         console.print(table)
-    for line in (*answered.notes, *answered.answer.remarks):
+    for line in (*(sizing.remarks(answered) if sized else ()), *answered.notes, *answered.answer.remarks):
         console.print(line, markup=False)
     console.print("\nThe study that repeats it (sweep run FILE.toml):\n", markup=False)
     sys.stdout.write(answered.study.text)

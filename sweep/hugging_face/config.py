@@ -27,7 +27,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise problem(file, "", f"is larger than {_MOST_BYTES:,} bytes", None, "give a model's config.json")
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         near = nearest(file.name, [one.name for one in file.parent.glob("*.json")]) if file.parent.is_dir() else ""
         raise problem(file, "", "no such file", None, near if "mean" in near else "") from None
@@ -90,7 +90,7 @@ class Config:
             value = value[0]
         if value is None:
             return None
-        if isinstance(value, float) and value == round(value) and abs(value) < _MOST:
+        if isinstance(value, float) and abs(value) < _MOST and value == round(value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
             self.wrong(name, f"must be a whole number from {least} to {_MOST:,}", _short(value))
@@ -101,7 +101,7 @@ class Config:
         """A whole number that must be there; 1 with a problem where it is not."""
         found = self.number(*names)
         if found is None and self.find(*names)[1] is None:
-            self.wrong(names[0], "missing", None, f"one of {', '.join(names)}" if len(names) > 1 else "")
+            self.wrong(names[0], "missing", None, f"one of {', '.join(names)}" if len(names) > 1 else _REMEDY)
         return found or 1
 
     def flag(self, *names: str, otherwise: bool) -> bool:

@@ -90,7 +90,7 @@ def _feed_forward(config: Config, hidden: int, experts: Experts | None) -> int:
         return experts.hidden
     ratio = config.number("expansion_ratio") or config.family.wide
     if not ratio:
-        config.wrong(names[0], "missing")
+        config.wrong(names[0], "missing", None, f"one of {', '.join(names)}")
     return ratio * hidden
 
 

@@ -68,7 +68,7 @@ def test_a_good_study_is_read() -> None:
         ("batch = 128", "batch = 128\ncontxt = 3", "workloads[0].contxt", "unknown key"),
         ('"llama-3-8b"', '"llama-3-8"', "workloads[0].model", "did you mean 'llama-3-8b'"),
         ('"hgx-h20"', '"hgx-h2"', "designs[0].system", "did you mean 'hgx-h20'"),
-        ('"hgx-h20"', '"hgx-h20"\nstack = "megatrn"', "designs[0].stack", "no stack of this name"),
+        ('"hgx-h20"', '"hgx-h20"\nstack = "megatron-x"', "designs[0].stack", "no stack of this name"),
         ('"hgx-h20"', '"hgx-h20"\nnumber_format = "fp7"', "designs[0].number_format", "did you mean"),
         ('"hgx-h20"', '"hgx-h20"\npower_cap = 400', "designs[0].power_cap", "needs a unit, as in '700 W'"),
         ('"hgx-h20"', '"hgx-h20"\nprices = "chine"', "designs[0].prices", "did you mean 'china'"),

@@ -106,6 +106,23 @@ def test_the_size_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert why.startswith("Why not fewer")
 
 
+def test_of_several_machines_the_cheapest_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each machine has the cluster that it has alone, in order of dollars; a wrong name is told for each."""
+    several = [*SIZE, "--system", "hgx-h20", "--deployment", "colocated"]
+    rows = asked(capsys, *several)["answer"]
+    assert {row["system"] for row in rows} == {"dgx-h100", "hgx-h20"}
+    assert [row["usd_per_hour"] for row in rows] == sorted(row["chips_used"] * row["usd_per_chip_hour"] for row in rows)
+    for row in rows:
+        (alone,) = asked(capsys, *SIZE[:4], row["system"], *SIZE[5:], "--deployment", "colocated")["answer"]
+        assert {name: row[name] for name in alone} | {"case": 0} == alone
+    code, out, _ = swept(capsys, *several)
+    assert code == 0
+    assert out.startswith(f"Cheapest: {rows[0]['chips_used']:,.0f} chips of {rows[0]['system']}, ")
+    code, _, err = swept(capsys, *several, "--system", "hgx-h2", "--system", "dgx-h1")
+    assert code == 2
+    assert err.count("--system") == 2
+
+
 def test_mistakes_are_told_by_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     """All at once, with exit code 2 and no traceback."""
     code, _, err = swept(
