@@ -11,7 +11,7 @@ import pytest
 
 from sweep import catalogue
 from sweep.columns import MAY_LACK
-from sweep.commands.run import as_object
+from sweep.finished import as_object
 from sweep.designs import machine_of_row
 from sweep.errors import InputError
 from sweep.explanation import explain_row
