@@ -454,8 +454,18 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     )
     most = _flag(features, "num_requests") or _flag(features, "num_prompts") or np.inf
     return ServingQuestion(
-        way, system, engine, serving, instance, chips, batch, most, _rounds(features, batch, most), context,
-        tuple(chosen), tuple(rules)
+        way,
+        system,
+        engine,
+        serving,
+        instance,
+        chips,
+        batch,
+        most,
+        _rounds(features, batch, most),
+        context,
+        tuple(chosen),
+        tuple(rules),
     )
 
 
