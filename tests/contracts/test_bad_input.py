@@ -67,8 +67,9 @@ SERVING = {
     "designs": [{"system": "dgx-h200", "engine": "vllm-2025", "number_format": "fp8", "kv_format": "bf16",
                  "layout": {"expert_parallel": 8}}],
     "traffic": {"input_tokens": "2048 token", "output_tokens": "512 token", "load": "5000 tokens/s", "variation": 0.5},
-    "targets": {"ttft": "<= 1 s", "tpot": ["<= 25 ms", "<= 50 ms"]},
-    "serving": {"weight_format": "fp8", "balance": "poisson", "draft_tokens": 1, "redundant_experts": [0, 8]},
+    "targets": {"ttft": "<= 1 s", "ttft_p99": "<= 9 s", "tpot": ["<= 25 ms", "<= 50 ms"], "tpot_p99": "<= 90 ms"},
+    "serving": {"weight_format": "fp8", "expert_format": "fp8", "attention_format": "bf16", "attention_core": "bf16",
+                "balance": "power_law", "balance_exponent": 0.2, "acceptance": 0.6, "draft_tokens": 1, "redundant_experts": [0, 8]},
     "layout": {"deployment": ["colocated", "disaggregated"], "batch": [1, 8], "chunk": ["4096 token", "engine"]},
     "search": {"objective": "chips_used"}, "constraints": {"tpot_s": "<= 40 ms"},
 }  # fmt: skip
