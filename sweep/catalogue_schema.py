@@ -416,11 +416,11 @@ def _share_source(raw: Any, source: Any, kind: Any) -> Any:
     return {"value": raw, "source": source, "kind": kind}
 
 
-def _inner(kind: Any) -> Any:
+def inner_table(kind: Any) -> Any:
     """The table inside an optional, annotated or repeated type; None where there is none."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return kind
-    return next((found for part in typing.get_args(kind) if (found := _inner(part)) is not None), None)
+    return next((found for part in typing.get_args(kind) if (found := inner_table(part)) is not None), None)
 
 
 def _keys_at(kind: str, where: tuple[int | str, ...]) -> list[str]:
@@ -428,7 +428,7 @@ def _keys_at(kind: str, where: tuple[int | str, ...]) -> list[str]:
     for step in where:
         if isinstance(step, str) and at is not None:
             field = at.model_fields.get(step)
-            at = None if field is None else _inner(field.annotation)
+            at = None if field is None else inner_table(field.annotation)
     return [] if at is None else [key for key in at.model_fields if key not in GIVEN_BY_KEY]
 
 

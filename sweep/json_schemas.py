@@ -120,6 +120,7 @@ def _accepted(reader: Callable[[Any], Any]) -> Fragment | None:
 def _plain_value(given: Mapping[str, Any]) -> Fragment:
     """What stands under `value`."""
     reader = given["reader"]
+    reader = getattr(reader, "keywords", {}).get("reader") or reader  # what reads a number before its range is seen
     inner = getattr(reader, "func", reader)
     words = getattr(reader, "keywords", {})
     name = inner.__name__
@@ -173,6 +174,12 @@ class _AsWritten(GenerateJsonSchema):
 def _form(model: Any, title: str) -> Fragment:
     made: Fragment = model.model_json_schema(schema_generator=_AsWritten)
     return {"$schema": DIALECT, **made, "title": title}
+
+
+def as_written(model: Any) -> Fragment:
+    """Forms of the keys of a table, by key."""
+    found: Fragment = model.model_json_schema(schema_generator=_AsWritten)["properties"]
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- schemas

@@ -41,7 +41,7 @@ def read_cases(files: Iterable[Path]) -> list[dict[str, Any]]:
     for file in files:
         try:
             lines = file.read_text(encoding="utf-8-sig").split("\n")  # other line ends may stand inside of texts
-        except (OSError, UnicodeDecodeError) as failure:
+        except (OSError, ValueError) as failure:
             problems.append(Problem(str(file), "", f"cannot be read: {failure}", None, "give a JSON Lines file"))
             continue
         for at, line in enumerate(lines, 1):

@@ -104,7 +104,9 @@ class Place:
         return (self / info.base_name for info in self.infos())
 
     def exists(self) -> bool:
-        """Whether there is a file or a folder."""
+        """Whether there is a file or a folder; where no path can be so named, there is none."""
+        if self.local is not None:
+            return os.path.exists(self.path)  # noqa: PTH110 - Path.exists raises for a name that is too long
         return bool(self.info().type.name != "NotFound")
 
     def open(self) -> Any:

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from model.layout import Layout
 from model.workload import Training
 from sweep import catalogue
 from sweep.answer import told
+from sweep.cli import main
 from sweep.designs import machine, software
 from sweep.errors import InputError, Problem
 from sweep.explanation import explanation_of
@@ -38,6 +40,7 @@ FEWER = settings(SOME, max_examples=40)
 # Words by which a rule says itself what to write, where there is no remedy beside it.
 SAYS_HOW = ("as in", "did you mean", "known:", "one of", "none of:", "expected", "must ", "needs", "give", "write",
             "true or false", "power of two")  # fmt: skip
+NO_VALUE = ("missing", "unknown key", "needs", "given once", "not a number that")
 TRAINING = {
     "question": "which?", "chips": [16], "seed": 1, "reference": "first", "corners": True, "prices": "us",
     "workloads": [{"model": "llama-3-8b", "sequence": "8192 token", "batch": "1 Mtoken", "number_format": ["bf16"]}],
@@ -64,8 +67,9 @@ SERVING = {
     "designs": [{"system": "dgx-h200", "engine": "vllm-2025", "number_format": "fp8", "kv_format": "bf16",
                  "layout": {"expert_parallel": 8}}],
     "traffic": {"input_tokens": "2048 token", "output_tokens": "512 token", "load": "5000 tokens/s", "variation": 0.5},
-    "targets": {"ttft": "<= 1 s", "tpot": ["<= 25 ms", "<= 50 ms"]},
-    "serving": {"weight_format": "fp8", "balance": "poisson", "draft_tokens": 1, "redundant_experts": [0, 8]},
+    "targets": {"ttft": "<= 1 s", "ttft_p99": "<= 9 s", "tpot": ["<= 25 ms", "<= 50 ms"], "tpot_p99": "<= 90 ms"},
+    "serving": {"weight_format": "fp8", "expert_format": "fp8", "attention_format": "bf16", "attention_core": "bf16",
+                "balance": "power_law", "balance_exponent": 0.2, "acceptance": 0.6, "draft_tokens": 1, "redundant_experts": [0, 8]},
     "layout": {"deployment": ["colocated", "disaggregated"], "batch": [1, 8], "chunk": ["4096 token", "engine"]},
     "search": {"objective": "chips_used"}, "constraints": {"tpot_s": "<= 40 ms"},
 }  # fmt: skip
@@ -173,8 +177,8 @@ def test_broken_entries_are_told(kind: catalogue.Kind, name: str, tmp_path: Path
     good = tomllib.loads(catalogue.entry(kind, name).text)
     numbers = itertools.count()
     seen: Counter[bool] = Counter()
-    study: dict[str, Any] = {"question": "q", "catalogue": "mine", "chips": [8],
-             "operation": "careful-2026", "prices": "us",
+    study: dict[str, Any] = {
+             "question": "q", "catalogue": "mine", "chips": [8], "prices": "us", "operation": "careful-2026",
              "workloads": [{"model": "llama-3-8b", "sequence": "4096 token", "batch": 64}],
              "designs": [{"system": "hgx-h20", "stack": "megatron-2025"}]}  # fmt: skip
     if kind == "models":
@@ -198,7 +202,7 @@ def test_broken_entries_are_told(kind: catalogue.Kind, name: str, tmp_path: Path
             cost = explanation_of(machine(design), software(design), training, layout, 8, extra)
             json.dumps(told(cost.as_json()), allow_nan=False)
 
-        seen[refused(read, f"{name}.toml")] += 1
+        seen[refused(read, ".toml")] += 1  # or the entry that leans on it
 
     one()
     assert seen[True] > 10, seen
@@ -243,3 +247,53 @@ def test_torn_configurations_and_cases_are_told(tmp_path: Path) -> None:
 
     one()
     assert seen[True] > 40, seen
+
+
+EXPLAIN = ["explain", "--model", "llama-3-8b", "--system", "hgx-h20", "--chips", "8", "--layout", "tp=2,pp=2,mbs=1",
+           "--batch", "16", "--sequence", "2048", "--format", "bf16", "--stack", "megatron-2025"]  # fmt: skip
+COMMANDS: list[list[str]] = [
+    EXPLAIN,
+    ["try", *EXPLAIN[1:7], "--batch", "16", "--layout", "tp=8,mbs=1", "--top", "2", "--objective", "mfu",
+     "--set", "seed=3", "--set", "designs.change.chip.hbm_bytes=90 GB"],
+    ["try", *EXPLAIN[1:7], "--phase", "decode", "--tpot", "50 ms", "--input", "1024", "--output", "128", "--layout",
+     "tp=8,pp=1", "--kv-format", "fp8", "--engine", "vllm-2025"],
+    ["size", *EXPLAIN[1:5], "--load", "500 tokens/s", "--input", "512", "--output", "128", "--ttft", "2 s", "--chips",
+     "8", "--deployment", "colocated", "--set", "layout.tensor_parallel=8"],
+    ["compare", "hgx-h20 8 tp=8", "dgx-h100 8 tp=8", "--model", "llama-3-8b", "--batch", "16"],
+    ["export", *EXPLAIN[1:], "--to", "megatron-lm"],
+    ["trace", *EXPLAIN[1:]],
+    ["show", "h20"], ["list", "chips"], ["digest", "runs/none"], ["explain", "runs/none#1"], ["report", "runs/none"],
+    ["plan", "none.toml", "--set", "seed=1"], ["import", "none.json", "--as", "x"], ["validate", "none.jsonl"],
+    ["schema", "study"],
+]  # fmt: skip
+JUNK = ["", " ", "0", "-1", "2.5", "1e99", "9" * 30, "x", "nan", "lama-3", "tp", "tp=0", "tp=3", "tp=8,tp=8", "=",
+        "a=b=c", "8 kg", "50", "-5 ms", "\x00", "ü☃", "../..", "/", "#", "runs#", "#1", ".", "seed=-1", "layout.tp=3",
+        "phase=x", "designs[9].label=x", "[[", "x" * 5000, "--no-such-option", "16", "32", "fp8", "3", "64"]  # fmt: skip
+
+
+def test_bad_command_lines_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """One word or two of a command in place of others: an answer, or what is wrong, by exit code."""
+    monkeypatch.chdir(tmp_path)
+    seen: Counter[int] = Counter()
+
+    @SOME
+    @given(st.data())
+    def one(data: st.DataObject) -> None:
+        words = list(data.draw(st.sampled_from(COMMANDS)))
+        for _ in range(data.draw(st.integers(1, 2))):
+            place = data.draw(st.integers(1, len(words) - 1))
+            words[place] = data.draw(st.sampled_from(JUNK))
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        told = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        seen[code] += 1
+        assert code in (0, 2, 3), words
+        assert "Traceback" not in told.err
+        assert told.err if code else told.out or told.err, words
+        if code == 2:
+            assert told.out == "" or "Usage" in told.out, words
+
+    one()
+    assert seen[2] > 60, seen

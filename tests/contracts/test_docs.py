@@ -1,6 +1,7 @@
 """The pages under docs/: links lead somewhere, nothing that users meet is left out, and what they show runs.
 
-`python -m tests.contracts.test_docs` writes the tables of columns and of flags anew.
+`python -m tests.contracts.test_docs` writes the tables of columns and of flags anew, `python -m sweep.reference docs`
+those of the reference.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import InputError
+from sweep.explanation import explain_layout
 from sweep.study import load, parse, round_batch
 
 GOOD = """
@@ -18,6 +20,19 @@ chips = [16]
 model = "llama-3-8b"
 sequence = "8192 token"
 batch = 128
+[[designs]]
+system = "hgx-h20"
+"""
+
+
+SERVED = """
+question = "how?"
+chips = [8]
+[[workloads]]
+model = "llama-3-8b"
+[traffic]
+input_tokens = "1024 token"
+output_tokens = "256 token"
 [[designs]]
 system = "hgx-h20"
 """
@@ -277,6 +292,70 @@ def test_names_are_checked_in_a_file_of_the_wrong_form_too() -> None:
     )
     found = problems(text + 'prices = "chine"\noperation = "carefull"\n')
     assert set(found) == {"chips", "workloads[0].tokens", "prices", "designs[0].prices", "designs[0].operation"}
+
+
+def test_a_wrong_form_hides_nothing_else() -> None:
+    """Where a table breaks its form, names, changes and bounds in the rest are told with it, and nothing is made up."""
+    text = GOOD.replace("chips = [16]", 'chips = "16"\nseed = -1').replace('"llama-3-8b"', '"llama-3-8"')
+    text = (
+        text.replace("batch = 128", "batch = 1.5")
+        + """change = { "chip.hbm_bandwith" = "4 TB/s" }
+[[designs]]
+system = 3
+label = "second"
+change = { "tiers.nowhere.bandwidth" = "4 TB/s" }
+[search]
+rows = "pareto"
+pareto = 3
+objective = "tokens"
+[constraints]
+capital_usd = "<= 3 W"
+"""
+    )
+    assert set(problems(text)) == {
+        "chips", "seed", "workloads[0].model", "workloads[0].batch", 'designs[0].change."chip.hbm_bandwith"',
+        "designs[1].system", "search.pareto", "search.objective", "constraints.capital_usd",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase", "word"), [("servin", "serving"), (3, "training"), ("decoding", "training")])
+def test_an_unknown_phase_is_the_only_problem_of_a_good_study(phase: object, word: str) -> None:
+    """The other tables are checked as those of the phase that they are of."""
+    text = SERVED if word == "serving" else GOOD
+    found = problems(f"phase = {phase!r}\n{text}")
+    assert list(found) == ["phase"]
+    assert "one of training, prefill, decode, serving" in found["phase"] and f"write phase = '{word}'" in found["phase"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "may"),
+    [
+        ("tiers.nvlink.latency_s", "0 us", True), ("chip.power.idle_w", "0 W", True), ("parts.CPU.watts", "0 W", True),
+        ("operation.chip_failure_rate", "0 /year", True), ("facility.cooling_fraction", 0, True),
+        ("prices.electricity_usd_per_j", "0 USD/kWh", True), ("chip.hbm_bandwidth", "0 TB/s", False),
+        ("chip.peak_flops.bf16", "0 TFLOP/s", False), ("chip.cores", 0, False), ("facility.pue", 0, False),
+        ("tiers.nvlink.latency_s", "-1 us", False), ("operation.repair_s", "inf s", False),
+    ],
+)  # fmt: skip
+def test_a_change_may_be_nothing_where_nothing_divides_by_it(path: str, value: object, may: bool) -> None:
+    """A network without latency is a question; a memory without bandwidth is not."""
+    text = GOOD + f'change = {{ "{path}" = {json.dumps(value)} }}\n'
+    if may:
+        (change,) = parse(text).designs[0].changes
+        assert change == (path, 0.0)
+    else:
+        assert list(problems(text)) == [f'designs[0].change."{path}"']
+
+
+def test_everything_wrong_with_a_command_line_is_told_at_once() -> None:
+    """Names, numbers and the layout's axes come together."""
+    with pytest.raises(InputError) as caught:
+        explain_layout(model="lama", system="dgx-h10", chips=0, layout="tp=8,tp=4,zero=7,sp=2,xx=1", batch=8,
+                       sequence=0, number_format="fp7", stack="mega")  # fmt: skip
+    assert [one.key for one in caught.value.problems] == [
+        "--model", "--system", "--stack", "--format", "--chips", "--sequence", "tp", "zero", "sp", "xx",
+    ]  # fmt: skip
+    assert all(one.remedy for one in caught.value.problems if one.key.startswith(("--model", "--sys", "--stack")))
 
 
 def test_a_change_that_breaks_is_told_once_beside_outer_variables() -> None:
