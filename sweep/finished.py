@@ -25,7 +25,7 @@ def why_of(study: Study, finished: Finished) -> WhyNot | None:
     return None if finished.answer.rows or finished.failed else why_nothing(study, finished.answer.failed)
 
 
-def as_object(finished: Finished, page: str | None, why: WhyNot | None) -> dict[str, Any]:
+def as_object(finished: Finished, page: str | None = None, why: WhyNot | None = None) -> dict[str, Any]:
     """What --json prints."""
     found: dict[str, Any] = told({
         "run": str(finished.path),

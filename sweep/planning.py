@@ -65,7 +65,7 @@ def plan_study(study: Study, workers: int) -> Plan:
     """List every space of a study and time a sample of the largest."""
     keep_freed_memory()
     question = Question(study.axes, study.search, study.constraints, study.seed, phase=study.phase)
-    listed, notes = _listed(study)
+    listed, notes = standing_cases(study)
     groups: dict[tuple[str, str, int], list[Case]] = {}
     for case in listed:
         groups.setdefault((case.design.label, case.model, case.chips), []).append(case)
@@ -99,7 +99,7 @@ def plan_study(study: Study, workers: int) -> Plan:
     )
 
 
-def _listed(study: Study) -> tuple[list[Case], tuple[str, ...]]:
+def standing_cases(study: Study) -> tuple[list[Case], tuple[str, ...]]:
     """The cases of a study; with outer variables, one a design and workload that stands for all trials."""
     if study.outer is None:
         return cases(study)

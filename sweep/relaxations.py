@@ -35,6 +35,7 @@ from sweep.near_misses import (
     near_misses,
     on_machine,
 )
+from sweep.planning import standing_cases
 from sweep.study import Study
 
 _CASES = 6  # whose layouts are looked through: those that came nearest
@@ -149,7 +150,7 @@ def why_nothing(study: Study, failed: Sequence[Mapping[str, Any]]) -> WhyNot:
     chosen = _chosen(study, failed)
     budget = (TRAINED if study.phase == "training" else SERVED[study.phase]) // max(1, len(chosen))
     looked = [near_misses(question, case, budget) for case in chosen]
-    looked = [one for one in looked if len(one.numbers)]
+    looked = [one for one in looked if len(one.numbers) and one.worst.min() > 0]  # a trial's machine may be another
     layouts = sum(int(one.get("layouts", 0)) for one in failed)
     return WhyNot(
         layouts,
@@ -172,8 +173,8 @@ def _what(one: Mapping[str, Any]) -> str:
 
 def _chosen(study: Study, failed: Sequence[Mapping[str, Any]]) -> list[Case]:
     """The cases worth looking through: those with layouts whose limits are missed by the least."""
-    if study.outer is not None:
-        return []
+    if study.outer is not None:  # machines as catalogued, at the largest size, stand for the trials
+        return standing_cases(study)[0][:_CASES]
     question = question_of(study)
     listed = [case for case in cases(study)[0] if case.corner == "nominal" and case.method == "exact"]
     by_name = {(case.design.label, case.work.name, case.chips): case for case in listed}

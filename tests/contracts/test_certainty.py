@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweep import residuals
-from sweep.commands.run import as_object
 from sweep.errors import InputError
+from sweep.finished import as_object
 from sweep.running import Finished, prepare, run_study
 from sweep.study import parse
 from sweep.tables import certainty_tables

@@ -11,10 +11,10 @@ import pytest
 
 from sweep import catalogue
 from sweep.columns import MAY_LACK
-from sweep.commands.run import as_object
 from sweep.designs import machine_of_row
 from sweep.errors import InputError
 from sweep.explanation import explain_row
+from sweep.finished import as_object
 from sweep.running import run_study
 from sweep.study import load
 

@@ -164,3 +164,19 @@ def test_a_load_that_needs_more_chips_names_them() -> None:
     assert sweep.size(**asked, chips=needed)["answer"][0]["chips_used"] <= needed
     unit = 8  # of a machine
     assert not sweep.size(**asked, chips=(needed - 1) // unit * unit)["answer"]
+
+
+def test_a_study_with_outer_variables_says_why_too(tmp_path: Path) -> None:
+    """Its machines as catalogued, at the largest size, stand for the trials."""
+    outer = """
+[outer]
+trials = 2
+objectives = ["tokens_per_s"]
+[outer.variables]
+chips = [8, 16]
+"""
+    text = TRAINED.replace("chips = [16]", "") + outer
+    found = sweep.run(text, out=tmp_path, workers=0, report=False)["why_not"]
+    assert found["nearest"][0]["chips"] == 16
+    assert found["relaxations"][0]["what"] == "limit_step_time_s"
+    assert len(found["reasons"]) == 2
