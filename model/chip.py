@@ -109,6 +109,7 @@ class DecodeCalibration:
     latent_cache_fraction: float = 0.85
     latent_launch_s: float = 14e-6
     widening_fraction: float = 1.0  # of the latent fraction, where a narrower cache is widened on the way
+    sparse_heads: float = 1.0  # that kernels of sparse latent attention work on at least; a rank with fewer pads them
     indexer_fraction: float = 0.5  # of the 8-bit peak, scores of sparse attention
     indexer_launch_s: float = 8e-6
     grouped_fraction: float = 0.9  # large grouped matmuls, over large plain ones

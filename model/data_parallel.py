@@ -127,14 +127,13 @@ def exposed_seconds(
     cost: DataCost,
     layers_per_stage: Any,
     stage_s: Any,
-    layers_s: tuple[Any, Any],
+    forward_s: Any,
 ) -> Any:
-    """Seconds of data-parallel traffic that the step waits for, and that it waits for the slowest rank.
+    """Seconds of data-parallel traffic that the step waits for.
 
     Parameters
     ----------
-    stage_s : forward and backward of the slowest stage for one microbatch; layers_s : forward and backward of a mean
-        stage's layers for one microbatch.
+    stage_s : forward and backward of the slowest stage for one microbatch; forward_s : of it, the forward.
     """
     zero = np.asarray(layout.zero_stage)
     m = layout.microbatches
@@ -156,8 +155,8 @@ def exposed_seconds(
     slowed = CORES_TAKEN * system.chip.calibration.communication_slowdown * np.minimum(each, hidden)
     each = np.maximum(each - hidden, _ZERO_2_NEVER_HIDDEN * each) + slowed
     if np.any(zero >= 3):
-        traffic = cost.shard_traffic
-        each = np.where(zero >= 3, m * waiting_seconds(system, stack, traffic, share, *layers_s), each)
+        waits = waiting_seconds(system, stack, cost.shard_traffic, share, forward_s, stage_s - forward_s)
+        each = np.where(zero >= 3, m * waits, each)
     return np.where(zero >= 2, each, once)
 
 

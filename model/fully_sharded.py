@@ -4,13 +4,14 @@ A layer's gather runs beside the layer before it; in the backward a layer's grad
 the next gathered, beside another layer's backward. With L like layers, per layer gather g, scatter r, forward f,
 backward b (recomputation included) and a share s of compute that hides traffic, a microbatch waits
 
-.. math:: L \max(g - s f, 0) + L \max(g + r - s b, 0) + g + r + g_e + r_e
+.. math:: L \max(g - s f, x g) + L \max(g + r - s b, x (g + r)) + g + r + g_e + r_e
 
-where g_e and r_e carry embedding and head: nothing runs before the first gather or after the last scatter. f and b
-include the time lost beside traffic: to its cores, and to the memory bandwidth that it takes inside a node. Source:
-PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of a layer's size, and a ring of many nodes has a
-latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather and reduce-scatter run rings only). Hybrid
-shards lie on few ranks, such as a node's; each rank's share of the gradients is then all-reduced between them.
+where x is what never hides (`Stack.fsdp_exposed`), and g_e and r_e carry embedding and head: nothing runs before the
+first gather or after the last scatter. f and b include the time lost beside traffic: to its cores, and to the memory
+bandwidth that it takes inside a node. Source: PyTorch FSDP, arXiv:2304.11277, sections 3.3 and 4.3. Collectives are of
+a layer's size, and a ring of many nodes has a latency that grows with the nodes (NCCL, src/graph/tuning.cc: all-gather
+and reduce-scatter run rings only). Hybrid shards lie on few ranks, such as a node's; each rank's share of the gradients
+is then all-reduced between them.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def waiting_seconds(
 
     Parameters
     ----------
-    share : of compute that hides traffic; forward_s, backward_s : of all layers
+    share : of compute that hides traffic; forward_s, backward_s : of all layers and the model's ends
     """
     taken = CORES_TAKEN * system.chip.calibration.communication_slowdown
     waits = traffic.open_s

@@ -11,6 +11,8 @@ of 1F1B is the other stages' time once, sum_i(tau_i) - max_i(tau_i). Source: arX
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -63,26 +65,23 @@ class _Slowest:
     context: Any
     expert: Any
     host: Any
+    total: Any  # of all causes
     whole_s: Any  # all stages together, ends included
+    forward_s: Any = 0.0  # of the total, where a layout asks for it; see _with_passes
     offload: Any = 0.0
-
-    @property
-    def total(self) -> Any:
-        """Seconds of the slowest stage."""
-        return self.compute + self.tensor + self.context + self.expert + self.host + self.offload
 
 
 def _paced(stage: Stage, local: LocalCosts, ends_s: Any, share: Any, whole_s: Any) -> _Slowest:
     """Seconds by cause of 1/`share` of a stage's layers and ends."""
     dense, mixture = local.dense, local.mixture
-    return _Slowest(
-        compute=(stage.of(dense.compute_s, mixture.compute_s) + ends_s) / share,
-        tensor=stage.of(dense.tensor_s, mixture.tensor_s) / share,
-        context=stage.of(dense.context_s, mixture.context_s) / share,
-        expert=stage.of(dense.expert_s, mixture.expert_s) / share,
-        host=stage.of(dense.host_s, mixture.host_s) / share,
-        whole_s=whole_s,
-    )
+    causes = {
+        "compute": (stage.of(dense.compute_s, mixture.compute_s) + ends_s) / share,
+        "tensor": stage.of(dense.tensor_s, mixture.tensor_s) / share,
+        "context": stage.of(dense.context_s, mixture.context_s) / share,
+        "expert": stage.of(dense.expert_s, mixture.expert_s) / share,
+        "host": stage.of(dense.host_s, mixture.host_s) / share,
+    }
+    return _Slowest(**causes, total=reduce(add, causes.values()), whole_s=whole_s)
 
 
 def _stage_seconds(stage: Stage, local: LocalCosts) -> Any:
@@ -141,12 +140,25 @@ def _transfer_seconds(
     return exposed, np.where(staged, seconds + stack.transfer_sync_s, 0.0)
 
 
+def _with_passes(layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any) -> _Slowest:
+    """The slowest stage with the forward's part of its seconds.
+
+    Without a pipeline the parts are known. Of the stage that sets the pace, which may be another on another machine,
+    the forward is `share`, by FLOPs: both parts rise and fall with the stage's time. Only gathers of ZeRO-3 and
+    offloaded activations ask for them.
+    """
+    if not (np.any(layout.offload) or np.any(np.asarray(layout.zero_stage) >= 3)):
+        return slowest
+    alone = whole.of(local.dense.forward_s, local.mixture.forward_s) + local.ends.head_forward_s
+    return replace(slowest, forward_s=np.where(layout.pipeline_parallel > 1, share * slowest.total, alone))
+
+
 def _offloaded(
     system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
 ) -> _Slowest:
     """The slowest stage, and the whole, with what stages wait for activations on their way to the host and back.
 
-    They leave beside the forward, `share` of a stage's time, and return beside the backward. Source: activation
+    They leave beside the forward, `share` of the other stages' time, and return beside the backward. Source: activation
     offloading as in Calculon, Isaev et al., SC 2023 (doi:10.1145/3581784.3607102).
     """
     if system.host is None or not np.any(layout.offload):
@@ -156,14 +168,20 @@ def _offloaded(
     seconds = saved / (system.host.link_bandwidth * system.host.achieved_fraction)
     away = has(layout.offload, "activations", OFFLOADS)
 
-    def wait(stage_s: Any) -> Any:
-        beside = np.maximum(seconds - share * stage_s, 0.0) + np.maximum(seconds - (1.0 - share) * stage_s, 0.0)
-        return np.where(away, beside, 0.0)
+    def wait(pass_s: Any) -> Any:
+        return np.where(away, np.maximum(seconds - pass_s, 0.0), 0.0)
 
-    others = np.maximum(slowest.whole_s - slowest.total, 0.0)
-    waits = wait(slowest.total)
-    waits_elsewhere = (p - 1.0) * wait(others / np.maximum(p - 1.0, 1.0))
-    return replace(slowest, offload=waits, whole_s=slowest.whole_s + waits + waits_elsewhere)
+    other = np.maximum(slowest.whole_s - slowest.total, 0.0) / np.maximum(p - 1.0, 1.0)
+    leaving = wait(slowest.forward_s)
+    waits = leaving + wait(slowest.total - slowest.forward_s)
+    waits_elsewhere = (p - 1.0) * (wait(share * other) + wait((1.0 - share) * other))
+    return replace(
+        slowest,
+        total=slowest.total + waits,
+        forward_s=slowest.forward_s + leaving,
+        offload=waits,
+        whole_s=slowest.whole_s + waits + waits_elsewhere,
+    )
 
 
 def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
@@ -172,10 +190,18 @@ def _straggling(stack: Stack, layout: Layout, slowest: _Slowest) -> _Slowest:
     All wait for the slowest of the nodes in each step, and the expected maximum of a normal spread grows about linearly
     in the logarithm of their number: `stack.straggling` for each doubling. What a node of eight loses inside is part of
     `compute_slowdown`. Seen in weak-scaling series of up to 2,304 H100 (NVIDIA DGX Cloud recipes, NeMo 24.11 to 25.04):
-    the step grows by 0.6 % a doubling where traffic that does not hide grows by 0.02 %.
+    the step grows by 0.45 % a doubling in 16 bits and 0.8 % in 8, its traffic that does not hide by 0.02 %.
     """
+    if not stack.straggling:
+        return slowest
     share = stack.straggling * np.log2(np.maximum(layout.ranks / _NODE, 1.0))
-    return replace(slowest, compute=slowest.compute + share * slowest.total, whole_s=slowest.whole_s * (1.0 + share))
+    return replace(
+        slowest,
+        compute=slowest.compute + share * slowest.total,
+        total=slowest.total * (1.0 + share),
+        forward_s=slowest.forward_s * (1.0 + share),
+        whole_s=slowest.whole_s * (1.0 + share),
+    )
 
 
 def _mean_rank(model: Architecture, layout: Layout, local: LocalCosts, time: TimeParts) -> tuple[Any, Any]:
@@ -208,6 +234,7 @@ def _pipelined(
     dense, mixture = local.dense, local.mixture
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
+    slowest = _with_passes(layout, local, slowest, whole, forward_share)
     slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
     slowest = _straggling(stack, layout, slowest)
     pipeline = PipelineTimes(
@@ -247,9 +274,8 @@ def _times(
     m = layout.microbatches
     p = np.asarray(layout.pipeline_parallel, float)
     # gathers hide behind all that a stage does and waits for on its own
-    share = pipeline.forward_share
-    passes = (share * slowest.total, (1.0 - share) * slowest.total)
-    exposed = exposed_seconds(system, stack, layout, data, training.architecture.layers / p, slowest.total, passes)
+    layers = training.architecture.layers / p
+    exposed = exposed_seconds(system, stack, layout, data, layers, slowest.total, slowest.forward_s)
     return TimeParts(
         compute=m * slowest.compute,
         tensor=m * slowest.tensor,

@@ -44,7 +44,7 @@ from model.reliability import Operation
 from model.serving.stack import ServingStack
 from model.stack import Stack
 from model.system import Facility, Group, Host, Part, Racks, Tier
-from sweep.catalogue import SOURCE_KINDS, Quantity
+from sweep.entries import SOURCE_KINDS, Quantity
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.number_ranges import in_range
 from sweep.recipes import Recipes

@@ -21,7 +21,7 @@ import numpy as np
 from model.layout import Array
 from sweep import catalogue
 from sweep.engine_constants import Plan, plan, rounded, written
-from sweep.engine_rows import Row, rows_of
+from sweep.engine_rows import SUBJECTS, Row, rows_of
 from sweep.engine_solve import Problem, left_out, problem, unconfirmed, values
 from sweep.residuals import is_rate
 
@@ -47,7 +47,7 @@ def errors_of(given: Problem, found: Array, without: Array) -> dict[str, dict[st
     cases = {"in_sample": given.left(found)} | {name: left_out(given, key, without) for name, key in WAYS.items()}
     table: dict[str, dict[str, Any]] = {}
     for grade in ("A", "B"):
-        for subject in ("time per token", "first token", "whole run", "rate"):
+        for subject in SUBJECTS:
             chosen = np.array([row.grade == grade and row.subject == subject for row in given.rows])
             if chosen.any():
                 table[f"{grade} {subject}"] = {"rows": int(chosen.sum())} | {

@@ -21,6 +21,8 @@ from sweep.serving_validation import answers
 
 STEP = 0.1  # that a constant is moved by, of ln(value + floor)
 _FIRST = ("ttft_s",)
+_PROMPTS = ("prefill", "static")  # kinds of run whose first tokens wait for no other user
+SUBJECTS = ("time per token", "prefill", "first token of users", "whole run", "rate")
 _STEPS = ("tpot_s", "step_time_s", "layer_s")
 
 
@@ -35,15 +37,18 @@ class Row:
     framework: str  # with its kind, as in engine_constants.Plan
     chip: str
     model: str  # family
+    way: str  # kind of run, as in serving_cases.Way
     load: float  # sequences, as far as stated
     error: float  # ln(predicted / measured) as a time, with the present constants
     slopes: Array  # of the error by each constant
 
     @property
     def subject(self) -> str:
-        """What it tells of."""
+        """What it tells of, one of SUBJECTS: prompts alone or as a batch are prefill, else first tokens queue."""
+        if self.way == "prefill" or (self.quantity in _FIRST and self.way in _PROMPTS):
+            return "prefill"
         if self.quantity in _FIRST:
-            return "first token"
+            return "first token of users"
         return "time per token" if self.quantity in _STEPS else "whole run" if not is_rate(self.quantity) else "rate"
 
 
@@ -98,7 +103,7 @@ def _rows(case: Mapping[str, Any], of: Plan, present: Mapping[str, ServingStack]
             rows.append(
                 Row(
                     str(case.get("id")), name, str(case["grade"]), engine.name, of.framework[engine.name],
-                    str(case["chip"]), model_family(str(case.get("model"))), question.batch or 0.0,
+                    str(case["chip"]), model_family(str(case.get("model"))), question.way, question.batch or 0.0,
                     float(errors[0]), (errors[1:] - errors[0]) / STEP,
                 )
             )  # fmt: skip

@@ -293,7 +293,7 @@ def _option_problems(
         elif given is not None and given not in known:
             rule = f"no {name} of this name in the catalogue"
             problems.append(Problem(command, f"--{name}", rule, given, nearest(given, known)))
-    runs = TRAINING_FORMATS
+    runs = tuple(TRAINING_FORMATS)
     if system in catalogue.names("systems") and system is not None:
         runs = tuple(filter(catalogue.system(system).chip.supports, TRAINING_FORMATS))
     if number_format not in TRAINING_FORMATS:

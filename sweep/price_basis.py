@@ -10,8 +10,7 @@ from model.money import integration_of
 from model.prices import Prices
 from model.silicon import Die, Process, Silicon
 from model.system import System
-from sweep import catalogue
-from sweep.catalogue import At, Entry
+from sweep.entries import At, Entry, Kind, entry, names, referred
 from sweep.errors import InputError, Problem, nearest
 
 _OF_AN_OWNER = (
@@ -24,11 +23,11 @@ def silicon_of(found: Entry, corner: At = "nominal", extra: Path | None = None) 
     """What a chip's package is made of; None where its file does not say."""
     if "silicon.memory" not in found.facts:
         return None
-    memory = catalogue.referred(found, "silicon.memory", "memories", extra)
+    memory = referred(found, "silicon.memory", "memories", extra)
 
     def die(name: str) -> Die:
         at = f"silicon.dies.{name}"
-        process = catalogue.referred(found, f"{at}.process", "processes", extra)
+        process = referred(found, f"{at}.process", "processes", extra)
         return Die(name, Process(process.name, **process.under("", corner)), **found.under(at, corner))
 
     return Silicon(
@@ -40,13 +39,13 @@ def silicon_of(found: Entry, corner: At = "nominal", extra: Path | None = None) 
 
 def entries_behind(prices: str, system_name: str, extra: Path | None = None) -> list[Entry]:
     """The entries that a machine's prices rest on: the basis, and the processes and memories of its chip."""
-    machine = catalogue.entry("systems", system_name, extra)
-    made = catalogue.referred(machine, "chip", "chips", extra)
-    kinds: dict[str, catalogue.Kind] = {"process": "processes", "memory": "memories"}
+    machine = entry("systems", system_name, extra)
+    made = referred(machine, "chip", "chips", extra)
+    kinds: dict[str, Kind] = {"process": "processes", "memory": "memories"}
     named = [(key, kinds[last]) for key in made.facts if (last := key.rpartition(".")[2]) in kinds and "silicon" in key]
     return [
-        catalogue.entry("prices", prices, extra),
-        *(catalogue.referred(made, key, kind, extra) for key, kind in named),
+        entry("prices", prices, extra),
+        *(referred(made, key, kind, extra) for key, kind in named),
     ]
 
 
@@ -109,13 +108,13 @@ def unknown_names(name: str, extra: Path | None = None) -> list[Problem]:
 
     Looked for as a study is read, not as a run's row is: a run keeps the entries that it used, and no others.
     """
-    basis = catalogue.entry("prices", name, extra)
-    lists: dict[str, catalogue.Kind] = {
+    basis = entry("prices", name, extra)
+    lists: dict[str, Kind] = {
         "silicon_chips": "chips", "packages": "chips", "rents": "chips", "machines": "systems"
     }  # fmt: skip
     problems = []
     for key, kind in lists.items():
-        known = catalogue.names(kind, extra)
+        known = names(kind, extra)
         problems += [
             Problem(f"prices/{basis.file.name}", key, f"no entry of {kind} has this name", one, nearest(one, known))
             for one in basis.facts.get(key, ())

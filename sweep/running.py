@@ -18,7 +18,7 @@ import model
 import sweep
 from sweep import provenance, residuals, serving_answer, store
 from sweep.answer import Answer, answer, headlines, told
-from sweep.cases import Case, Question, cases, corners_of, round_size
+from sweep.cases import Case, Question, cases, round_size
 from sweep.certainty import add_bands, comparisons, kept_rows
 from sweep.cluster import Pool, pool
 from sweep.designs import machine
@@ -419,8 +419,3 @@ def _answer(study: Study, listed: Sequence[Case], outcomes: Mapping[int, Mapping
     from sweep.outer_answer import outer_answer
 
     return outer_answer(study, outcomes)
-
-
-def corner_count(study: Study) -> int:
-    """Corners that all designs are solved at, together."""
-    return sum(len(corners_of(study, design)) for design in study.designs)

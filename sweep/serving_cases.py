@@ -44,6 +44,8 @@ _FOREIGN = {
     "attention_blocks_per_layer": "several attention blocks in a layer are not modelled",
 }
 _SAMPLED = re.compile(r"drawn from ([\d.]+) to ([\d.]+) of nominal")
+# Clients that ask each user's place in the same number of times: InferenceX, benchmark_serving --num-prompts 10 x users.
+_ROUNDS = {"inferencex": 10.0}
 _THOUSANDS = re.compile(r"(\d+)\s*k\b", re.I)
 _PIPELINE_BY_TENSOR = re.compile(r"\bPP(\d+)\s*x\s*TP(\d+)\b")
 _COPIES = re.compile(r"(\d+) redundant experts?( per rank)?")
@@ -61,6 +63,7 @@ class ServingQuestion:
     chips: int  # as the source counts
     batch: float | None  # sequences in flight; None: what memory and the engine allow
     most: float  # sequences that there are at all
+    rounds: float | None  # requests of each user, who start together; None: not known
     context: float | None  # tokens in the cache of a decoding sequence, where stated
     chosen: tuple[str, ...]
     rules: tuple[str, ...]
@@ -451,8 +454,27 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     )
     most = _flag(features, "num_requests") or _flag(features, "num_prompts") or np.inf
     return ServingQuestion(
-        way, system, engine, serving, instance, chips, batch, most, context, tuple(chosen), tuple(rules)
+        way,
+        system,
+        engine,
+        serving,
+        instance,
+        chips,
+        batch,
+        most,
+        _rounds(features, batch, most),
+        context,
+        tuple(chosen),
+        tuple(rules),
     )
+
+
+def _rounds(features: Mapping[str, Any], batch: float | None, most: float) -> float | None:
+    """Requests of each user of a closed loop: stated in all, or those of a client whose lengths the case names."""
+    if batch and np.isfinite(most):
+        return max(most / batch, 1.0)
+    said = str(features.get("length_sampling") or "").lower()
+    return next((rounds for client, rounds in _ROUNDS.items() if client in said), None)
 
 
 def _as_run(engine: ServingStack, features: Mapping[str, Any], rules: list[str]) -> ServingStack:

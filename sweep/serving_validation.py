@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from model.serving.cost import ServingCost
+from model.serving.first_wave import first_wave_wait
 from model.serving.memory import most_sequences
 from model.serving.rates import (
     accepted_tokens,
@@ -257,18 +258,16 @@ def _together(question: ServingQuestion) -> Answer:
     return Answer(done, 1.0 / cost.tokens_per_second, cost.batch, _parts(cost), cost.memory.total, limited)
 
 
-# A benchmark with a fixed number of users starts them together, and requests of like length end together: prompts come
-# in bursts. Of a burst of all users the mean request would wait for half of the prompts; an engine's `burst_wait` is
-# the share of them that it waits for in the mean over a run.
+# A benchmark with a fixed number of users starts them together. Of the first wave the mean request waits for half of
+# the prompts; of a run of so many requests for each user, one in so many is of the first wave. Where a source does not
+# say how many there were, or lengths are all alike, so that prompts come together again, an engine's `burst_wait` is
+# the share of the first wave's wait in the mean over a run.
 def _in_bursts(question: ServingQuestion, cost: ServingCost) -> Any:
     """Seconds that a request waits for other prompts of its burst instead of being held up by them while it decodes."""
     engine, requests = question.engine, question.serving.requests
-    full = np.maximum(engine.chunk / requests.input_tokens, 1.0) * np.asarray(question.instance.data_parallel)
-    instance = question.instance.with_(batch=full, chunk=engine.chunk)
-    rate = prefill_cost(question.system, engine, question.serving, instance).requests_per_second
-    return np.minimum(
-        engine.burst_wait * np.maximum(cost.batch - 1.0, 0.0) / rate, 0.5 * cost.tpot * requests.output_tokens
-    )
+    wait = first_wave_wait(*_given(question), mean_context(question.serving))
+    share = engine.burst_wait if question.rounds is None else 1.0 / question.rounds
+    return np.minimum(share * wait, 0.5 * cost.tpot * requests.output_tokens)
 
 
 _ANSWERS = {

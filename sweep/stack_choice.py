@@ -107,10 +107,11 @@ _VENDOR_KINDS = {"Huawei": "ascend", "Google": "xla", "AWS": "neuron"}
 
 def _kind(stated: str, case: Mapping[str, Any]) -> tuple[str, str]:
     """The kind of an unknown framework, and why: by its chip, its name, how it shards."""
-    said = f"framework {stated!r} has no record"
-    vendor = _VENDOR_KINDS.get(_vendor(case))
-    if vendor:
-        return vendor, f"{said}: {vendor}, by the chip"
+    vendor = _vendor(case)
+    said = f"framework {stated!r} has no record" + (f" on chips of {vendor}" if _framework(stated, case)[0] else "")
+    by_chip = _VENDOR_KINDS.get(vendor)
+    if by_chip:
+        return by_chip, f"{said}: {by_chip}, by the chip"
     name = spelling(stated)
     if any(word in name for word in ("jax", "xla", "flax")):
         return "jax-toolbox", f"{said}: jax on GPUs, by its name"

@@ -11,8 +11,6 @@ from typing import Any
 
 from sweep.power_cases import is_power
 
-Stated = Mapping[str, "str | float"]
-
 _DEGREES = ("tp", "pp", "vp", "cp", "dp", "ep", "etp")
 _REST_OF_LAYOUT = ("micro_batch", "zero_stage", "recompute", "schedule", "sequence_parallel", "attention_dp")
 _LONGEST = 120

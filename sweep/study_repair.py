@@ -74,7 +74,7 @@ def _in(raw: Any, location: Sequence[str | int]) -> Path:
         if not known:
             break
         path.append(step)
-        raw = raw.get(step) if isinstance(raw, dict) else raw[step]  # type: ignore[call-overload]
+        raw = raw.get(step) if isinstance(raw, dict) else raw[step]
     if path[:2] == ["outer", "variables"]:
         path = path[:3]  # a range without an end is no variable
     while path and isinstance(path[-1], int):

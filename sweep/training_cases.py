@@ -14,9 +14,10 @@ from model.layout import SHORT, Layout, recompute_names
 from model.stack import Stack
 from model.system import System
 from sweep import catalogue
+from sweep.case_layouts import question
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.flags import applied
-from sweep.published import InexpressibleError, aligned, networked, question
+from sweep.published import InexpressibleError, aligned, networked
 from sweep.recipes import Recipes
 from sweep.stack_choice import choose_stack
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from model.architecture import LatentAttention, SparseAttention
 from model.chip import FORMATS, Chip
 from model.matmul import smooth_maximum
@@ -70,6 +72,29 @@ def latent_cached_attention(
     compute = flops / (chip.peak_flops[peak] * fraction)
     memory = moved / (chip.hbm_bandwidth * fit.latent_cache_fraction)
     return Work(fit.latent_launch_s + smooth_maximum(compute, memory), flops * chip.power.joule_per_flop[peak], moved)
+
+
+def sparse_heads(chip: Chip, heads: Any) -> Any:
+    """Query heads that a kernel of sparse latent attention works on for `heads` of a rank.
+
+    Each token picks keys of its own, so that the rows of a tile are heads of one token: 64 on Hopper, 128 on Blackwell
+    (flash_mla_sparse_fwd pads to them, vLLM's and SGLang's sparse backends).
+    """
+    tile = chip.calibration.decode.sparse_heads
+    return np.ceil(np.asarray(heads, float) / tile) * tile
+
+
+def sparse_prompt_attention(
+    chip: Chip, tokens: Any, keys: Any, heads: Any, latent: LatentAttention, core: str = "bf16"
+) -> Work:
+    """Work of `tokens` of prompts that attend to `keys` picked ones each, with absorbed projections, on one rank.
+
+    Neighbours pick much the same keys, which stay in the cache of the chip: compute alone counts.
+    """
+    fit, peak = chip.calibration.decode, FORMATS[core].peak
+    flops = 2.0 * tokens * sparse_heads(chip, heads) * keys * (2.0 * latent.key_value_rank + latent.rope_head)
+    seconds = flops / (chip.peak_flops[peak] * fit.latent_fraction)
+    return Work(fit.latent_launch_s + seconds, flops * chip.power.joule_per_flop[peak], 0.0)
 
 
 def index_scores(chip: Chip, sparse: SparseAttention, sequences: Any, queries: Any, keys: Any) -> Work:

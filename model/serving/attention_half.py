@@ -13,7 +13,13 @@ import numpy as np
 from model.architecture import Architecture, LatentAttention, SparseAttention
 from model.attention import fused_attention
 from model.matmul import matmul
-from model.serving.attention import cached_attention, indexer, latent_cached_attention
+from model.serving.attention import (
+    cached_attention,
+    indexer,
+    latent_cached_attention,
+    sparse_heads,
+    sparse_prompt_attention,
+)
 from model.serving.collectives import all_gather, all_reduce
 from model.serving.experts import grouped_matmul
 from model.serving.shares import Layer, Rank, Share, joined, streams, when
@@ -79,7 +85,7 @@ def _decode_attention(rank: Rank, share: Share) -> Work:
                 share.sequences,
                 share.queries,
                 keys,
-                heads,
+                heads if model.sparse is None else sparse_heads(chip, heads),
                 model.latent,
                 serving.kv_bytes,
                 core,
@@ -116,7 +122,14 @@ def _prompt_attention(rank: Rank, share: Share) -> Work:
     for part, keys in _prompt_keys(model, own * share.context, share.cached):
         if not part:
             continue
-        done = done + fused_attention(chip, share.prompts, own, keys, heads, sizes, core=_core(rank)).times(part)
+        plain = fused_attention(chip, share.prompts, own, keys, heads, sizes, core=_core(rank))
+        if model.sparse is not None and model.latent is not None:
+            tokens = share.prompts * own
+            picked = sparse_prompt_attention(chip, tokens, keys, heads, model.latent, _core(rank))
+            # prompts within what is picked attend to all of it, as kernels of prompts do
+            few = share.cached + own * share.context <= model.sparse.keys
+            plain = when(few, lambda one=plain: one, NOTHING) + when(~few, lambda one=picked: one, NOTHING)
+        done = done + plain.times(part)
     if model.sparse is not None:
         entries = (share.cached + own * share.context / 2.0) / model.sparse.compression
         done = done + indexer(chip, model.sparse, share.prompts, own, entries).times(model.sparse.picking)

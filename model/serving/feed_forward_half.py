@@ -9,7 +9,7 @@ import numpy as np
 from model.architecture import Experts
 from model.chip import FORMATS
 from model.matmul import matmul
-from model.serving.balance import active_share, imbalance
+from model.serving.balance import busiest_active, imbalance
 from model.serving.collectives import all_gather, expert_exchange, reduce_scatter
 from model.serving.experts import grouped_matmul, is_widened
 from model.serving.instance import Instance
@@ -44,10 +44,9 @@ def _routed(rank: Rank, experts: Experts, copies: int, share: Share, instance: I
     ranks = np.asarray(instance.expert_parallel, float)
     width = experts.hidden / np.maximum(instance.expert_tensor_parallel, 1.0)
     all_tokens = share.tokens * share.context * share.groups
-    held = (experts.experts + serving.balance.redundant) / ranks
     mean = all_tokens * copies / ranks
     load = imbalance(serving.balance, experts, ranks, mean)
-    active = held * active_share(experts, all_tokens)
+    active = busiest_active(serving.balance, experts, ranks, all_tokens)
     rows = mean * load
     form = serving.experts_in
     work = grouped_matmul(rank.chip, form, rows, active, (model.matrices - 1) * width, model.hidden)

@@ -37,7 +37,7 @@ class ServingStack:
     sequence_s: float = 0.0  # of a pass, for each sequence of an attention group
     request_s: float = 0.0  # of a request: tokenisation, admission, first schedule
     admission_passes: float = 0.5  # that a prompt waits for from its arrival to the first pass that takes it in
-    burst_wait: float = 0.1  # of the other users' prompts, waited for where users start together and in turn again
+    burst_wait: float = 0.2  # share of requests that wait as users who start together do, where rounds are not known
     output_s: float = 0.0  # of an output token: its text and its way to the user, in one process beside the engine
     # communication
     collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels

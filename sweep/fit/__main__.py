@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     from sweep.validation import read_cases
 
     check = "--check" in arguments
+    files = [Path(one) for one in arguments if one != "--check"]
     try:
-        runs = runs_of(read_cases([Path(one) for one in arguments if one != "--check"]))
+        runs = runs_of(read_cases(files))
     except InputError as fault:
         sys.stderr.write(f"{fault}\n")
         return 2
@@ -47,15 +50,23 @@ def main(arguments: Sequence[str]) -> int:
         stale = [text for line in found if (text := _stale(line))]
         sys.stdout.write("\n".join(stale) + "\n" if stale else "the catalogue holds the fitted constants\n")
         return 1 if stale else 0
-    values = of.values(point)
-    in_sample = np.array([error(run, values) for run in runs])
+    write(found)
+    # a new process reads the catalogue as it is written now
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        in_sample = np.array(fresh.submit(held_errors, files).result())
     without = {what: predicted_without(what, model, of, runs) for what in LEFT}
     own = sum(1 for node, free in zip(of.nodes, kept, strict=True) if free and len(node) > 2)
     fit = Fitted(len(runs), len(of.free), int(kept.sum()) - own, own, tuple(shares(runs, in_sample, without)))
-    write(found)
     ERRORS.write_text(errors_text(fit), encoding="utf-8")
     sys.stdout.write(f"{fit.shared} shared and {fit.own} own constants on {fit.runs} runs\n\n{table(fit)}")
     return 0
+
+
+def held_errors(files: Sequence[Path]) -> list[float]:
+    """log(predicted / measured) of the runs of some files, by the constants that the catalogue holds."""
+    from sweep.validation import read_cases
+
+    return [error(run, {}) for run in runs_of(read_cases(files))]
 
 
 def _stale(line: Line) -> str:

@@ -180,6 +180,8 @@ def megatron_recompute(job: TrainingJob, found: Arguments) -> tuple[str, ...]:
             found.lacks("recomputation of the activation of a dense feed-forward alone")
         elif name in ("experts", "shared_experts") and dense:
             continue
+        elif name not in RECOMPUTED:
+            found.lacks(f"recomputation of {name} alone")
         else:
             modules.append(RECOMPUTED[name])
     if "moe" in modules:

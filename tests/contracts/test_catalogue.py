@@ -328,12 +328,12 @@ def test_a_system_takes_the_other_chips_that_it_is_sold_with() -> None:
 
 
 def test_a_result_can_keep_every_file_it_rests_on() -> None:
-    """The files behind a result, with those of an alias, can be read back from their texts alone."""
+    """The files behind a result, with those of an alias and of a kind, can be read back from their texts alone."""
     used = provenance.entries_used("cloudmatrix-384", "deepseek-r1", "mindspeed-2025")
     assert set(used) == {
         *("systems/cloudmatrix-384.toml", "chips/ascend-910c.toml", "calibrations/ascend-910c.toml"),
         *("fabrics/roce-400g.toml", "models/deepseek-r1.toml", "models/deepseek-v3.toml"),
-        "stacks/mindspeed-2025.toml",
+        *("stacks/mindspeed-2025.toml", "stacks/ascend.toml"),
     }
     assert all(tomllib.loads(text)["title"] for text in used.values())
 

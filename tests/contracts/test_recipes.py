@@ -12,7 +12,7 @@ from model.stack import Stack
 from model.step import training_step
 from model.workload import Training
 from sweep import catalogue
-from sweep.published import question
+from sweep.case_layouts import question
 from sweep.recipes import recipes, settings
 
 MIXTURE: dict[str, Any] = {

@@ -265,7 +265,7 @@ def test_batches_on_offer_are_close(most: int) -> None:
 
 
 CHECKED: list[tuple[str, str, str, str]] = [
-    ('"decode"', '"decoding"', "phase", "must be 'prefill', 'decode' or 'serving'"),
+    ('"decode"', '"decoding"', "phase", "must be one of training, prefill, decode, serving"),
     ('"<= 40 ms"', '"40 ms"', "targets.tpot", "is not a bound"),
     ('"<= 40 ms"', '">= 40 ms"', "targets.tpot", "bound from above"),
     ('"<= 40 ms"', '"<= 40 ms"\nttft = "<= 1 s"', "targets.ttft", "no such latency"),

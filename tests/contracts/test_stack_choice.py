@@ -34,8 +34,9 @@ def case(framework: str | None, **changes: Any) -> dict[str, Any]:
         ("LLaMA Factory", "llama-factory"), ("DeepSpeed", "deepspeed-zero"), ("DeepSpeed ZeRO-3", "deepspeed-zero"),
         ("Megatron-DeepSpeed", "megatron-deepspeed"), ("Colossal-AI", "colossalai"), ("MegaScale", "megascale"),
         ("InternEvo", "internevo"), ("nnScaler", "nnscaler"), ("GPT-NeoX", "gpt-neox-2023"), ("metaseq", "metaseq"),
-        ("PaddlePaddle", "paddlepaddle"), ("AXLearn", "axlearn"), ("NeMo 2.0", "nemo-2025"), ("PyTorch FSDP", "fsdp"),
-        ("Primus", "primus"), ("Levanter", "levanter"), ("Megatron-Core r0.12", "megatron-core-eager-2025"),
+        ("PaddlePaddle", "paddlepaddle"), ("AXLearn", "maxtext-gpu"), ("NeMo 2.0", "nemo-2025"),
+        ("PyTorch FSDP", "fsdp"), ("Primus", "primus"), ("Levanter", "maxtext-gpu"),
+        ("Megatron-Core r0.12", "megatron-core-eager-2025"),
     ],
 )  # fmt: skip
 def test_a_framework_is_found_however_it_is_spelled(written: str, stack: str) -> None:
@@ -50,6 +51,19 @@ def test_every_framework_of_a_record_finds_a_record_of_its_own() -> None:
             for year in (2018, 2021, 2024, 2030):
                 taken = choose_stack(case(framework, year=year)).name
                 assert framework in catalogue.entry("stacks", taken).facts["frameworks"]
+
+
+@pytest.mark.parametrize(
+    ("written", "chip", "stack"),
+    [
+        ("Levanter", "tpu_v5p", "levanter"), ("AXLearn", "tpu_v5e", "axlearn"), ("MaxText", "tpu_v6e", "maxtext"),
+        ("EasyDeL", "tpu_v4", "maxtext"), ("MaxText", "mi300x", "maxtext-gpu"), ("XLA", "h100_sxm", "jax-toolbox"),
+        ("XLA", "tpu_v5p", "maxtext"), ("AXLearn", "trainium2", "neuron"),
+    ],
+)  # fmt: skip
+def test_a_compiler_is_another_on_each_makers_chips(written: str, chip: str, stack: str) -> None:
+    """Frameworks of JAX have one record on TPUs and one on GPUs; elsewhere the chip's own kind stands in."""
+    assert choose_stack(case(written, chip=chip)).name == stack
 
 
 @pytest.mark.parametrize(
@@ -108,7 +122,7 @@ def test_the_prediction_carries_the_reason(capsys: pytest.CaptureFixture[str], t
 @pytest.mark.parametrize("stack", ["torchtitan", "deepspeed-zero", "huggingface", "fsdp", "levanter", "axlearn"])
 def test_sharding_stacks_shard_where_a_case_is_silent(stack: str) -> None:
     """Frameworks of full sharding shard weights of a case that does not say, and not inside a pipeline."""
-    from sweep.published import question
+    from sweep.case_layouts import question
 
     record = catalogue.stack(stack)
     plain = case(stack, tp=1)

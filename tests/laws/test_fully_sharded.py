@@ -63,3 +63,19 @@ def test_recomputing_a_share_of_layers_lies_between_none_and_all() -> None:
     half = step(replace(STACK, recompute_share=0.5), recompute=full)
     assert float(half.time.compute) == pytest.approx(np.mean([float(none.time.compute), float(whole.time.compute)]))
     assert float(whole.memory.total) < float(half.memory.total) < float(none.memory.total)
+
+
+def test_recomputing_never_saves_time_beside_gathers() -> None:
+    """Recomputation lengthens the backward, which may hide more for it, but never more than the recomputation takes.
+
+    Experts in slices wait for traffic rather than compute, so that modules are a larger share of FLOPs than of time.
+    """
+    system, stack = catalogue.system("atlas-800t-a2"), catalogue.stack("megatron-core-eager-2025")
+    masks = [recompute_code(names) for names in ((), ("norm",), ("norm", "core_attention"), ("full",))]
+    degrees = {"tensor_parallel": 8, "context_parallel": 2, "expert_parallel": 2, "expert_tensor_parallel": 64}
+    layout = Layout(**degrees, data_parallel=16, global_batch=256, zero_stage=3, recompute=np.array(masks))
+    for wire in np.geomspace(0.1, 10.0, 30):
+        outer = replace(system.tiers[-1], bandwidth=system.tiers[-1].bandwidth * wire)
+        machine = replace(system, tiers=(*system.tiers[:-1], outer))
+        times = training_step(machine, stack, Training(catalogue.architecture("deepseek-r1"), 2048), layout).step_time
+        assert times.tolist() == sorted(times.tolist()), f"network of {wire:.3g} of its bandwidth"
