@@ -49,7 +49,7 @@ def _counts(low: int) -> Callable[[Any], tuple[int, ...]]:
 def _tokens(text: Any) -> float:
     value = positive(units.parse(text, units.TOKENS), text)
     if value > MOST:
-        raise ValueError(f"{text!r} is over {MOST:,} tokens")
+        raise ValueError(f"{text!r} is over {MOST:,} tokens: give less")
     return value
 
 

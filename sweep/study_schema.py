@@ -61,7 +61,7 @@ def _positive(dimension: units.Dimension) -> BeforeValidator:
 def positive(value: float, text: Any) -> float:
     """The value, if it is finite and over 0. Raises ValueError."""
     if not 0.0 < value < math.inf:
-        raise ValueError(f"{text!r} is not over 0 and finite")
+        raise ValueError(f"{text!r} is not over 0 and finite, as it must be")
     return value
 
 
@@ -69,7 +69,7 @@ def _tokens(text: Any) -> int:
     """Tokens, a whole number, from a text with a unit."""
     value = positive(units.parse(text, units.TOKENS), text)
     if value > MOST or abs(value - round(value)) > 1e-6 * value:
-        raise ValueError(f"{text!r} is not a whole number of tokens up to {MOST:,}")
+        raise ValueError(f"{text!r} is not a whole number of tokens up to {MOST:,}, as in '4096 token'")
     return round(value)
 
 
@@ -328,7 +328,7 @@ def bound(name: str, text: Any, known: Collection[str] = tuple(QUANTITIES)) -> t
     except ValueError as failure:
         raise ValueError(f"{failure}, after '<=' or '>='") from None
     if not math.isfinite(value):
-        raise ValueError(f"{limit!r} is not a finite limit")
+        raise ValueError(f"{limit!r} is not a finite limit, as in '<= {dimension.example}'")
     return name, match.group(1), value
 
 
