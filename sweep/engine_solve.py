@@ -105,7 +105,9 @@ def problem(rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]],
                 line[[places[whose, one.name] for whose in ("", of.kind(name), of.framework[name])]] = 1.0 / reach
                 near.append(line)
                 ends.append(-_away(one, present[name][one.name]) / reach)
-    weights = np.array([_OF_GRADE[r.grade] * (_OF_FIRST_TOKENS if r.subject == "first token of users" else 1.0) for r in rows])
+    weights = np.array(
+        [_OF_GRADE[r.grade] * (_OF_FIRST_TOKENS if r.subject == "first token of users" else 1.0) for r in rows]
+    )
     return Problem(rows, tuple(deviations), slopes, errors, weights, np.array(near) if near else None, np.array(ends))
 
 

@@ -1,7 +1,7 @@
 """Whether the model puts layouts into the order in which they were measured, and what its choice costs.
 
 Runs are compared where one model was measured in several layouts on the same machine: same framework and release, chip,
-number of chips, model and depth, sequence, how lengths are drawn, batch, number format and task. Of each such group, for one quantity:
+number of chips, model and depth, sequence, batch, number format and task. Of each such group, for one quantity:
 
 * tau: Kendall's coefficient over its pairs, concordant less discordant over all (M. G. Kendall, "A New Measure of Rank
   Correlation", Biometrika 30, 1938). A pair whose measured values lie within NOISE of each other says nothing and is
@@ -28,7 +28,7 @@ _YEAR = re.compile(r"-20\d\d$")  # at the end of a stack's name
 _EQUAL = 1e-9  # of two predictions
 _SAME = (
     "framework", "release", "year", "chip", "chips", "model", "layers", "hidden", "heads", "sequence", "output",
-    "lengths", "batch", "number_format", "task",
+    "batch", "number_format", "task",
 )  # fmt: skip
 _LESS_IS_BETTER: Mapping[str, bool] = {
     "step_time_s": True, "total_time_s": True, "tpot_s": True, "latency_s": True, "tokens_per_s_per_chip": False,

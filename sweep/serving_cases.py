@@ -44,7 +44,7 @@ _FOREIGN = {
     "attention_blocks_per_layer": "several attention blocks in a layer are not modelled",
 }
 _SAMPLED = re.compile(r"drawn from ([\d.]+) to ([\d.]+) of nominal")
-# Clients that ask each user's place in the same number of times: InferenceX, benchmark_serving --num-prompts 10 x users.
+# Clients that ask the same number of times for each user: InferenceX runs benchmark_serving with 10 x users prompts.
 _ROUNDS = {"inferencex": 10.0}
 _THOUSANDS = re.compile(r"(\d+)\s*k\b", re.I)
 _PIPELINE_BY_TENSOR = re.compile(r"\bPP(\d+)\s*x\s*TP(\d+)\b")
@@ -454,8 +454,18 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     )
     most = _flag(features, "num_requests") or _flag(features, "num_prompts") or np.inf
     return ServingQuestion(
-        way, system, engine, serving, instance, chips, batch, most, _rounds(features, batch, most), context,
-        tuple(chosen), tuple(rules)
+        way,
+        system,
+        engine,
+        serving,
+        instance,
+        chips,
+        batch,
+        most,
+        _rounds(features, batch, most),
+        context,
+        tuple(chosen),
+        tuple(rules),
     )
 
 

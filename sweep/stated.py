@@ -40,7 +40,6 @@ def stated(case: Mapping[str, Any]) -> dict[str, str | float]:
         "heads": _number(arch.get("heads")),
         "sequence": _first(_number(case.get(key)) for key in ("seq_len", "input_len", "kv_len")),
         "output": _number(case.get("output_len")),
-        "lengths": _text(_part(case, "features").get("length_sampling")),
         "batch": _first(
             _number(one)
             for one in (case.get("global_batch"), case.get("concurrency"), batch.get("global"), batch.get("per_chip"))
