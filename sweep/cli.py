@@ -29,7 +29,10 @@ COMMANDS = {
         "What a study would run: axes, legal layouts, what drops the rest, time.",
     ),
     "try": ("sweep.commands.questions:try_", "One question without a file, and the study that would repeat it."),
-    "size": ("sweep.commands.questions:size", "The smallest cluster for a load within latency targets; of several machines the cheapest."),
+    "size": (
+        "sweep.commands.questions:size",
+        "The smallest cluster for a load within latency targets; of several machines the cheapest.",
+    ),
     "explain": (
         "sweep.commands.explain:explain",
         "Take one layout apart: time, memory, energy, what bounds it.",

@@ -90,7 +90,8 @@ _OF_FIELD = {
         "launch_s": "start of a kernel", "forward_fraction": "share of the peak in attention, forward",
         "backward_fraction": "share of the peak in attention, backward",
         "matmul_fraction": "share of the bandwidth that matmuls' operands get",
-        "vector_launch_s": "start of an elementwise kernel", "attention_launch_s": "start of attention in a decode step",
+        "vector_launch_s": "start of an elementwise kernel",
+        "attention_launch_s": "start of attention in a decode step",
         "latent_cache_fraction": "share of the bandwidth in reading a latent cache",
         "latent_launch_s": "start of latent attention", "indexer_launch_s": "start of the indexer",
         "grouped_launch_s": "start of a grouped matmul",
@@ -101,7 +102,8 @@ _OF_FIELD = {
         "fabric": "entry of fabrics that says what the tier does not",
         "count": "how many of it", "watts": "of one, at the plug of the rack",
         "per_packages": "packages that `count` of it serve", "group": "host, switch, optics, nic, board or storage",
-        "memory_bytes": "of the host, a package's share", "network_usd": "of a unit's network; not read by the cost model",
+        "memory_bytes": "of the host, a package's share",
+        "network_usd": "of a unit's network; not read by the cost model",
         "power_w": "published power, against which a test holds the computed one",
         "boundary": "what the published power includes",
     },
@@ -117,13 +119,15 @@ _OF_FIELD = {
         "active_tolerance": "the same of active parameters",
     },
     "stacks": {
-        "dispatch": "how tokens travel to experts", "parameter_wire_bytes": "of a parameter that is gathered",
+        "dispatch": "how tokens travel to experts",
+        "parameter_wire_bytes": "of a parameter that is gathered",
         "zero_stage": "sharding where a case does not say",
     },
     "engines": {"variant": "eager, without captured graphs, or large_ep, experts over many nodes"},
     "operations": {"interval_rule": "how the time between checkpoints is chosen"},
     "prices": {
-        "pays": "owner, or rent", "chip_price": "listed, or silicon", "silicon_chips": "chips priced from their silicon",
+        "pays": "owner, or rent", "chip_price": "listed, or silicon",
+        "silicon_chips": "chips priced from their silicon",
         "annual_interest": "a year",
     },
     "processes": {
@@ -146,11 +150,12 @@ def of_record(record: type) -> dict[str, str]:
     """Field -> the comment beside it in the code, or its line in the docstring."""
     source, doc = inspect.getsource(record), record.__doc__ or ""
     found = {}
-    for field in fields(record):  # type: ignore[arg-type]
+    for field in fields(record):
         beside = re.search(rf"^    {field.name}: [^#\n]*# (.*)$", source, re.M)
         below = re.search(rf"^    (?:\w+, )*{field.name}(?:, \w+)*\n        (.*)$", doc, re.M)
-        if beside or below:
-            found[field.name] = (beside or below).group(1)  # type: ignore[union-attr]
+        told = beside or below
+        if told:
+            found[field.name] = told.group(1)
     return found
 
 

@@ -104,9 +104,9 @@ def _written(form: Mapping[str, Any]) -> str:
         return str(form["description"])
     if "$ref" in form:
         return "a table"
-    words = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
+    types = {"string": "a text", "integer": "a whole number", "number": "a number", "boolean": "true or false",
              "object": "a table"}  # fmt: skip
-    return " or ".join(words.get(one, one) for one in ([kind] if isinstance(kind, str) else kind or []))
+    return " or ".join(types.get(one, one) for one in ([kind] if isinstance(kind, str) else kind or []))
 
 
 # ------------------------------------------------------------------------------------------------------ the catalogue

@@ -69,7 +69,8 @@ SERVING = {
     "traffic": {"input_tokens": "2048 token", "output_tokens": "512 token", "load": "5000 tokens/s", "variation": 0.5},
     "targets": {"ttft": "<= 1 s", "ttft_p99": "<= 9 s", "tpot": ["<= 25 ms", "<= 50 ms"], "tpot_p99": "<= 90 ms"},
     "serving": {"weight_format": "fp8", "expert_format": "fp8", "attention_format": "bf16", "attention_core": "bf16",
-                "balance": "power_law", "balance_exponent": 0.2, "acceptance": 0.6, "draft_tokens": 1, "redundant_experts": [0, 8]},
+                "balance": "power_law", "balance_exponent": 0.2, "acceptance": 0.6, "draft_tokens": 1,
+                "redundant_experts": [0, 8]},
     "layout": {"deployment": ["colocated", "disaggregated"], "batch": [1, 8], "chunk": ["4096 token", "engine"]},
     "search": {"objective": "chips_used"}, "constraints": {"tpot_s": "<= 40 ms"},
 }  # fmt: skip
@@ -266,9 +267,10 @@ COMMANDS: list[list[str]] = [
     ["plan", "none.toml", "--set", "seed=1"], ["import", "none.json", "--as", "x"], ["validate", "none.jsonl"],
     ["schema", "study"],
 ]  # fmt: skip
-JUNK = ["", " ", "0", "-1", "2.5", "1e99", "9" * 30, "x", "nan", "lama-3", "tp", "tp=0", "tp=3", "tp=8,tp=8", "=",
-        "a=b=c", "8 kg", "50", "-5 ms", "\x00", "ü☃", "../..", "/", "#", "runs#", "#1", ".", "seed=-1", "layout.tp=3",
-        "phase=x", "designs[9].label=x", "[[", "x" * 5000, "--no-such-option", "16", "32", "fp8", "3", "64"]  # fmt: skip
+JUNK = ["", " ", "0", "-1", "2.5", "1e99", "9" * 30, "x", "nan", "lama-3", "tp", "tp=0", "tp=3", "tp=8,tp=8",
+        "=", "a=b=c", "8 kg", "50", "-5 ms", "\x00", "ü☃", "../..", "/", "#", "runs#", "#1", ".", "seed=-1",
+        "layout.tp=3", "phase=x", "designs[9].label=x", "[[", "x" * 5000, "--no-such-option", "16", "32", "fp8", "3",
+        "64"]  # fmt: skip
 
 
 def test_bad_command_lines_are_told(capsys: pytest.CaptureFixture[str], tmp_path: Path,
