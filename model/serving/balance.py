@@ -57,7 +57,7 @@ def expected_maximum(count: Any) -> Any:
     """Mean of the largest of `count` standard normal numbers, 0 for one.
 
     Blom's place of it, (n - 0.375) / (n + 0.25), in the inverse normal distribution of Abramowitz and Stegun, 26.2.23;
-    within 0.01 of the exact mean. Source: Blom, Statistical Estimates and Transformed Beta-Variables, 1958.
+    within 0.03 of the exact mean. Source: Blom, Statistical Estimates and Transformed Beta-Variables, 1958.
     """
     above = 0.625 / (np.maximum(np.asarray(count, float), 1.0) + 0.25)
     root = np.sqrt(-2.0 * np.log(above))

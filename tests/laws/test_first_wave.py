@@ -97,13 +97,13 @@ def asked(users: int, prompt: int, mixes: bool, output: int = 512) -> tuple[Serv
 def test_the_first_wave_waits_as_long_as_in_an_engine_simulated_pass_by_pass(
     users: int, prompt: int, mixes: bool
 ) -> None:
-    """The mean first token of users who start together, less that of one alone, within 8 %."""
+    """The mean first token of users who start together, less that of one alone, within 12 %."""
     stack, serving, instance = asked(users, prompt, mixes)
     run = engine(stack, serving, instance, users)
     together = np.mean(first_tokens(run, users, serving.requests, 1, 0.0))
     alone = first_tokens(run, 1, serving.requests, 1, 0.0)[0]
     wait = first_wave_wait(SYSTEM, stack, serving, instance, mean_context(serving))
-    assert float(wait) == pytest.approx(together - alone, rel=0.08, abs=0.2 * alone)
+    assert float(wait) == pytest.approx(together - alone, rel=0.12, abs=0.2 * alone)
 
 
 @pytest.mark.parametrize("mixes", [True, False])
