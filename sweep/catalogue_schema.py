@@ -48,6 +48,7 @@ from sweep.entries import SOURCE_KINDS, Quantity
 from sweep.errors import InputError, Problem, nearest, unique
 from sweep.number_ranges import in_range
 from sweep.recipes import Recipes
+from sweep.written_values import choice, choices, flag, tiles, whole, wholes
 
 PEAKS = ("bf16", "fp8", "fp4", "int8")
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "point_to_point")
@@ -140,42 +141,6 @@ def _declare(raw: Any, given: Mapping[str, Any]) -> Any:
     return {**{f"{key} " if key in GIVEN_BY_KEY else key: item for key, item in raw.items()}, **given}
 
 
-def _whole(raw: Any) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, int):
-        raise ValueError(f"{raw!r} is not a whole number, as in 64")
-    return raw
-
-
-def _flag(raw: Any) -> bool:
-    if not isinstance(raw, bool):
-        raise ValueError(f"{raw!r} is not true or false")
-    return raw
-
-
-def _choice(raw: Any, options: tuple[str, ...]) -> str:
-    if raw not in options:
-        raise ValueError(f"{raw!r} is not one of {', '.join(options)}")
-    return str(raw)
-
-
-def _choices(raw: Any, options: tuple[str, ...]) -> tuple[str, ...]:
-    if not isinstance(raw, list):
-        raise ValueError(f"{raw!r} is not a list of {', '.join(options)}")
-    return tuple(_choice(item, options) for item in raw)
-
-
-def _wholes(raw: Any) -> tuple[int, ...]:
-    if not isinstance(raw, list):
-        raise ValueError(f"{raw!r} is not a list of whole numbers")
-    return tuple(_whole(item) for item in raw)
-
-
-def _tiles(raw: Any) -> tuple[tuple[int, ...], ...]:
-    if not isinstance(raw, list) or not all(isinstance(tile, list) and len(tile) == 2 for tile in raw):
-        raise ValueError(f"{raw!r} is not a list of pairs, as in [[256, 128], [128, 128]]")
-    return tuple(_wholes(tile) for tile in raw)
-
-
 def dimension_of(name: str) -> units.Dimension:
     """Dimension of a field, which its name tells."""
     if name.startswith("joule_per_flop"):
@@ -233,15 +198,15 @@ def table(name: str, fields: Mapping[str, tuple[Any, Any]]) -> Any:
 def _reader(name: str, hint: Any) -> Callable[[Any], Any] | None:
     """What reads a value of this type; None: a number of the dimension that the name tells."""
     if hint is bool:
-        return _flag
+        return flag
     if hint is int:
-        return _whole
+        return whole
     if hint == tuple[int, ...]:
-        return _wholes
+        return wholes
     if hint == tuple[str, ...]:
-        return partial(_choices, options=CHOICES[name])
+        return partial(choices, options=CHOICES[name])
     options = typing.get_args(hint) if typing.get_origin(hint) is Literal else CHOICES.get(name, ())
-    return partial(_choice, options=options) if options else None
+    return partial(choice, options=options) if options else None
 
 
 def record(of: type, role: str, without: tuple[str, ...] = (), all_optional: bool = False) -> dict[str, Any]:
@@ -280,13 +245,13 @@ def _chip() -> Any:
     return table("chip", {
         **TITLE, **STATUS, "vendor": need(str), "process": may(str), "memory_type": may(str),
         "calibration": need(str),
-        "year": need(under("year", _whole, sense=0)),
-        "ranks_per_package": need(under("ranks_per_package", _whole, sense=0)),
+        "year": need(under("year", whole, sense=0)),
+        "ranks_per_package": need(under("ranks_per_package", whole, sense=0)),
         "peak_flops": need(each_of(PEAKS, "peak_flops", "performance")),
         "cores": need(under("cores", sense=0)),
         "hbm_bytes": need(under("hbm_bytes", role="performance")),
         "hbm_bandwidth": need(under("hbm_bandwidth", role="performance")),
-        "tiles": may(under("tiles", _tiles, sense=0)),
+        "tiles": may(under("tiles", tiles, sense=0)),
         "power": need(table("power", power)),
         "links": may(table("links", {
             "scale_up_bandwidth": may(under("scale_up_bandwidth", sense=0)),
@@ -336,9 +301,9 @@ def _system() -> Any:
         **TITLE, **STATUS, "chip": need(str), "other_chips": may(list[str]), "default_stack": need(str),
         "default_engine": may(str),
         "topology": may(str),
-        "year": need(under("year", _whole, sense=0)),
-        "unit_packages": need(under("unit_packages", _whole, sense=0)),
-        "fault_domain_packages": may(under("fault_domain_packages", _whole, sense=0)),
+        "year": need(under("year", whole, sense=0)),
+        "unit_packages": need(under("unit_packages", whole, sense=0)),
+        "fault_domain_packages": may(under("fault_domain_packages", whole, sense=0)),
         "tiers": need(each_with(_tier(name=need(str), fabric=may(str)))),
         "parts": need(each_with(table("part", part))),
         "facility": need(table("facility", record(Facility, "power"))),

@@ -126,15 +126,15 @@ def _plain_value(given: Mapping[str, Any]) -> Fragment:
     name = inner.__name__
     if "dimension" in words:
         return _text_of(words["dimension"])
-    if name == "_choice":
+    if name == "choice":
         return {"enum": list(words["options"])}
-    if name == "_choices":
+    if name == "choices":
         return {"type": "array", "items": {"enum": list(words["options"])}}
     plain: dict[str, Fragment] = {
-        "_whole": {"type": "integer"},
-        "_flag": {"type": "boolean"},
-        "_wholes": {"type": "array", "items": {"type": "integer"}},
-        "_tiles": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+        "whole": {"type": "integer"},
+        "flag": {"type": "boolean"},
+        "wholes": {"type": "array", "items": {"type": "integer"}},
+        "tiles": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
     }
     return plain.get(name, {})
 
