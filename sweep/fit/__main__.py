@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         model = linear(runs, of, point)
         kept = confirmed(model, of, runs)
         point = solved(model, moving=kept)
-    found = lines(of, point, kept)
+    found = lines(of, model, point, kept)
     if check:
         stale = [text for line in found if (text := _stale(line))]
         sys.stdout.write("\n".join(stale) + "\n" if stale else "the catalogue holds the fitted constants\n")

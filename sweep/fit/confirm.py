@@ -17,6 +17,7 @@ from sweep.fit.runs import Run, Unknowns
 
 LEAST_GAIN = 0.02  # of the loss that is left out, from which an own constant counts as confirmed
 _FOLDS = 5
+_FEW = 3  # kinds of runs below which sizes tell them apart too
 _ROUNDS = 2
 
 
@@ -33,7 +34,7 @@ def confirmed(model: Linear, of: Unknowns, runs: Sequence[Run], rows: Any = None
         point = solved(model, rows, kept)
         for record in dict.fromkeys(node[-1] for node in of.nodes if _is_own(node)):
             at = np.array([_is_own(node) and node[-1] == record for node in of.nodes])
-            kept = (kept & ~at) | _of_record(model, runs, rows, at, np.where(at, 0.0, point), record)
+            kept = (kept & ~at) | _of_record(model, runs, rows, at, np.where(at, model.expected, point), record)
     return kept
 
 
@@ -82,16 +83,15 @@ def _left_out(own: Linear, folds: Sequence[Any], moving: Any) -> float:
 
 
 def _folds(runs: Sequence[Run]) -> Iterator[Any]:
-    """Masks of the parts that a record's runs are split into: by models and chips, else by size of model."""
-    labels = [(run.family, run.chip, run.framework, "") for run in runs]
-    if len(set(labels)) < 2:
-        labels = [(*label[:3], _size(run)) for label, run in zip(labels, runs, strict=True)]
+    """Masks of the parts that a record's runs are split into: by models and chips, else by sizes of model and job."""
+    labels = [(run.family, run.chip, run.framework, 0, 0) for run in runs]
+    if len(set(labels)) < _FEW:
+        labels = [(*label[:3], *_sizes(run)) for label, run in zip(labels, runs, strict=True)]
     order = sorted(set(labels))
     part = np.array([order.index(label) % _FOLDS for label in labels])
     for fold in range(min(_FOLDS, len(order))):
         yield part == fold
 
 
-def _size(run: Run) -> str:
-    arch = run.case.get("arch") or {}
-    return f"{int(arch.get('hidden') or 0):09d}"
+def _sizes(run: Run) -> tuple[int, int]:
+    return int((run.case.get("arch") or {}).get("hidden") or 0), int(run.case.get("num_chips") or 0)

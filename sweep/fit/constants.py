@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as made
 from functools import cache
 from math import exp, log
 from pathlib import Path
@@ -36,6 +37,7 @@ class Constant:
     high: float
     scale: Literal["log", "linear"]
     why: str
+    of_records: Mapping[str, float] = made(default_factory=dict)  # what is expected of single records beforehand
 
     def inward(self, value: float) -> float:
         """A value on the scale that widths are measured on."""
@@ -44,6 +46,11 @@ class Constant:
     def outward(self, point: float) -> float:
         """The value at a point of that scale, within the bounds."""
         return min(max(exp(point) if self.scale == "log" else point, self.low), self.high)
+
+    def own_expected(self, record: str) -> float:
+        """What a record is expected to add to what it belongs to."""
+        told = self.of_records.get(record)
+        return 0.0 if told is None else self.inward(told) - self.inward(self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +96,15 @@ def _line(constant: Constant, name: str) -> tuple[str, ...] | None:
     if constant.of == "calibrations":
         quantity = catalogue.entry("calibrations", name).quantities.get(constant.field)
         return (generation(name), name) if quantity is not None and "step times" in quantity.source else None
-    lineage = catalogue.lineage(catalogue.entry("stacks", name))
-    stated = next((one.quantities[constant.field] for one in lineage if constant.field in one.quantities), None)
-    if stated is None or not is_fitted(stated, constant):
+    lineage = [one for one in catalogue.lineage(catalogue.entry("stacks", name)) if constant.field in one.quantities]
+    if not lineage or not is_fitted(lineage[0].quantities[constant.field], constant):
         return None
     return tuple(one.name for one in reversed(lineage))
 
 
 def is_fitted(stated: catalogue.Quantity, constant: Constant) -> bool:
-    """Whether a number of a stack is a fit's or an assumption; else it is a fact, as is 0 on a scale of logarithms."""
-    if constant.scale == "log" and float(stated.value) <= 0.0:
+    """Whether a number of a stack is a fit's or an assumption; else it is a fact, as are times of 0."""
+    if float(stated.value) <= 0.0 and (constant.scale == "log" or constant.field.endswith("_s")):
         return False
     return stated.kind == "estimated" or stated.source.startswith(FITTED)
 

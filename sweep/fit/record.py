@@ -10,9 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sweep import catalogue
 from sweep.fit.constants import Constant, is_fitted
 from sweep.fit.left_out import LEFT, Share
+from sweep.fit.regression import Linear
 from sweep.fit.runs import Unknowns
 from sweep.recipes import DATA as RECIPES
 
@@ -34,14 +37,17 @@ class Line:
     source: str
 
 
-def lines(of: Unknowns, point: Any, kept: Any) -> list[Line]:
-    """What every file of the catalogue is to say about the constants of a fit."""
+def lines(of: Unknowns, model: Linear, point: Any, kept: Any) -> list[Line]:
+    """What every file of the catalogue is to say about the constants of a fit; of those that no run moves, nothing."""
     found: dict[tuple[Path, str, str], Line] = {}
     sums: dict[tuple[str, ...], float] = {}
     for node, own in zip(of.nodes, point, strict=True):
         sums[node] = sums.get(node[:-1], 0.0) + float(own)
     free = dict(zip(of.nodes, kept, strict=True))
+    known = np.any(model.slopes != 0.0, axis=0)
     for one in of.free:
+        if not known[of.nodes.index(one.line)]:
+            continue
         for depth in range(2, len(one.line) + 1):
             node = one.line[:depth]
             line = _line(one.constant, node, sums[node], bool(free[node]))

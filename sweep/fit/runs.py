@@ -24,7 +24,7 @@ from sweep.training_cases import Changes, evaluated, machine_of
 
 # Headlines state less of what was run: they count a part.
 GRADE_WEIGHT = {"A": 1.0, "B": 1.0, "C": 0.25}
-_STEP = {"log": 0.02, "linear": 0.05}  # of differences
+_STEP = 0.25  # of differences, over how far records lie apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,13 @@ class Unknowns:
 
     @property
     def expected(self) -> Any:
-        """(nodes,) what is expected: of all, the plan's; of an addition, 0."""
+        """(nodes,) what is expected: of all, the plan's; of an addition, 0 or what the plan says of its record."""
         by_field = {one.constant.field: one.constant for one in self.free}
-        return np.array(
-            [by_field[node[0]].inward(by_field[node[0]].expected) if len(node) == 1 else 0.0 for node in self.nodes]
-        )
+        constants = [by_field[node[0]] for node in self.nodes]
+        return np.array([
+            constant.inward(constant.expected) if len(node) == 1 else constant.own_expected(node[-1])
+            for node, constant in zip(self.nodes, constants, strict=True)
+        ])  # fmt: skip
 
     @property
     def widths(self) -> Any:
@@ -182,7 +184,7 @@ def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
         for index, one in enumerate(of.free):
             if one.entry not in records or not _concerns(one.constant.field, run):
                 continue
-            step = _STEP[one.constant.scale]
+            step = _STEP * one.constant.between
             moved = one.constant.outward(float(inside[index]) + step)
             if moved == own[one.key]:  # at its upper bound
                 step, moved = -step, one.constant.outward(float(inside[index]) - step)
