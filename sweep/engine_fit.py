@@ -73,7 +73,7 @@ def fitted(cases: Sequence[Mapping[str, Any]], of: Plan) -> tuple[dict[str, dict
     """Constants by engine after one round, and the report: counts, shared values, errors."""
     present = _present(of)
     rows = rows_of(cases, of, {name: catalogue.engine(name) for name in of.framework})
-    without = unconfirmed(problem(rows, of, present))
+    without = unconfirmed(problem(rows, of, present), read()["own"])
     given = problem(rows, of, present, REACH)
     found = given.solve(without=without)
     constants = {name: values(of, given.deviations, found, name) for name in of.framework}

@@ -8,7 +8,7 @@ absolute values count, by weighted least squares repeated: Huber and Ronchetti, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ KIND, FRAMEWORK = 0.4, 1.0  # deviations of a kind and of a framework, over the 
 _ROUNDS = 8
 _OF_GRADE = {"A": 1.0, "B": 0.7}
 _OF_FIRST_TOKENS = 0.5  # they err three times as much
+_SAME, _STAYS = 1e-4, 1e-3  # mean errors of held-out rows that differ by so much say the same, of a choice made before
 _FOLDS = 3  # of the load, where an engine ran one model on one chip
 
 
@@ -136,9 +137,11 @@ def left_out(given: Problem, key: Callable[[Row], str], without: Array | None = 
 
 
 # ------------------------------------------------------------------------------------------------ which stay
-def unconfirmed(given: Problem) -> Array:
+def unconfirmed(given: Problem, before: Mapping[str, Sequence[str]] | None = None) -> Array:
     """Deviations of frameworks that do not help where a model family of the framework is left out: True to drop.
 
+    What the last fit kept (`before`, by framework) is dropped, and what it dropped kept, only where that says more than
+    a little: else rounds of the fit would go to and fro between two choices that are as good.
     Where a framework ran one family, chips are left out, else thirds of the load. Shared values are held meanwhile.
     """
     whole = given.solve()
@@ -153,12 +156,15 @@ def unconfirmed(given: Problem) -> Array:
             rows, tuple(one for one, mark in zip(given.deviations, own, strict=True) if mark),
             given.slopes[mine][:, own], base, given.weights[mine], None, np.zeros(0),
         )  # fmt: skip
-        drop[own] = _without(part, folds, np.abs(whole[own]))
+        kept = (before or {}).get(framework, ())
+        had = np.array([one.constant in kept for one in part.deviations])
+        margin = np.where(had, -_STAYS, _STAYS if before else _SAME)
+        drop[own] = _without(part, folds, np.abs(whole[own]), margin)
     return drop
 
 
-def _without(part: Problem, folds: Array, size: Array) -> Array:
-    """Greedy: the smallest deviation first is held at 0 for good where held-out rows do not get worse by it."""
+def _without(part: Problem, folds: Array, size: Array, margin: Array) -> Array:
+    """Greedy: the smallest deviation first is held at 0 for good where held-out rows get worse by no more than this."""
 
     def score(without: Array) -> float:
         errors = np.zeros(len(folds))
@@ -174,7 +180,7 @@ def _without(part: Problem, folds: Array, size: Array) -> Array:
         tried = without.copy()
         tried[index] = True
         now = score(tried)
-        if now <= best + 1e-4:
+        if now <= best + margin[index]:
             without, best = tried, now
     return without
 

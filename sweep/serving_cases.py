@@ -44,7 +44,7 @@ _FOREIGN = {
     "attention_blocks_per_layer": "several attention blocks in a layer are not modelled",
 }
 _SAMPLED = re.compile(r"drawn from ([\d.]+) to ([\d.]+) of nominal")
-# Clients that ask each user's place in the same number of times: InferenceX, benchmark_serving --num-prompts 10 x users.
+# Clients that ask the same number of times for each user: InferenceX runs benchmark_serving with 10 x users prompts.
 _ROUNDS = {"inferencex": 10.0}
 _THOUSANDS = re.compile(r"(\d+)\s*k\b", re.I)
 _PIPELINE_BY_TENSOR = re.compile(r"\bPP(\d+)\s*x\s*TP(\d+)\b")

@@ -128,7 +128,7 @@ def _prompt_attention(rank: Rank, share: Share) -> Work:
             picked = sparse_prompt_attention(chip, tokens, keys, heads, model.latent, _core(rank))
             # prompts within what is picked attend to all of it, as kernels of prompts do
             few = share.cached + own * share.context <= model.sparse.keys
-            plain = when(few, lambda one=plain: one, NOTHING) + when(~few, lambda one=picked: one, NOTHING)
+            plain = plain.times(np.where(few, 1.0, 0.0)) + picked.times(np.where(few, 0.0, 1.0))
         done = done + plain.times(part)
     if model.sparse is not None:
         entries = (share.cached + own * share.context / 2.0) / model.sparse.compression

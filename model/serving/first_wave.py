@@ -1,10 +1,12 @@
 r"""Users who start together: how long their first prompts wait for each other.
 
-A closed loop of N users begins with N prompts at once. Each attention group works through its share in passes of
-`chunk` prompt tokens; a prompt is done after (P + p) / 2 of P passes in the mean where it takes p itself, and those that are done decode beside
-the others where the engine mixes them. Of a run in which each user asks K times, one request in K waits like this.
-Later prompts come one by one, as requests of unlike length end. Checked against a simulation, request by request, in
-tests/serving/test_first_wave.py. Chunked prefill: Sarathi-Serve, arXiv:2403.02310.
+A closed loop of N users begins with N prompts at once. Each attention group works through its share in P passes of
+`chunk` prompt tokens. Prompt i of p passes each is done with the pass in which i p ends, (P + p + 1) / 2 passes in the
+mean, and decodes beside the others where the engine mixes them. Of a run in which each user asks K times, one request
+in K waits like this; later prompts come one by one, as requests of unlike length end.
+
+Source: first come, first served, in chunks as of Sarathi-Serve, arXiv:2403.02310; checked against an engine simulated
+pass by pass.
 """
 
 from __future__ import annotations
@@ -42,6 +44,6 @@ def first_wave_wait(system: System, stack: ServingStack, serving: Serving, insta
 
     passes = np.maximum(own / size, 1.0)
     decoding = np.where(stack.mixes_prompts & (passes > 1.0), users / stages / 2.0, 0.0)
-    whole = seconds(size, np.minimum(users, groups), decoding) * (passes + np.minimum(np.maximum(new / size, 1.0), passes)) / 2.0
+    whole = seconds(size, np.minimum(users, groups), decoding) * np.minimum((passes + new / size + 1.0) / 2.0, passes)
     alone = np.minimum(new, chunk)
     return np.maximum(whole - seconds(alone, 1.0, 0.0) * np.maximum(new / alone, 1.0), 0.0)

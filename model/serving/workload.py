@@ -12,7 +12,7 @@ Phase = Literal["prefill", "decode", "serving"]
 
 # Real prompts make some experts popular. Set so that 32 ranks with a copy of one expert each lose what the served
 # prefill of arXiv:2506.12708 (table 2) loses against its perfect balance; engines are fitted with it.
-POPULARITY = 0.3
+POPULARITY = 0.36
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from sweep.fit.confirm import confirmed
 from sweep.fit.left_out import LEFT, predicted_without, shares
 from sweep.fit.record import ERRORS, Fitted, Line, errors_text, lines, table, write
 from sweep.fit.regression import solved
-from sweep.fit.runs import error, linear, runs_of, start, unknowns
+from sweep.fit.runs import held_errors, linear, runs_of, start, unknowns
 
 _SAME = 0.03  # a constant of the catalogue is the fitted one within this
 _ROUNDS = 2  # of linear models, each about the last one's solution
@@ -60,13 +60,6 @@ def main(arguments: Sequence[str]) -> int:
     ERRORS.write_text(errors_text(fit), encoding="utf-8")
     sys.stdout.write(f"{fit.shared} shared and {fit.own} own constants on {fit.runs} runs\n\n{table(fit)}")
     return 0
-
-
-def held_errors(files: Sequence[Path]) -> list[float]:
-    """log(predicted / measured) of the runs of some files, by the constants that the catalogue holds."""
-    from sweep.validation import read_cases
-
-    return [error(run, {}) for run in runs_of(read_cases(files))]
 
 
 def _stale(line: Line) -> str:

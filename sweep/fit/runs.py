@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,13 @@ def error(run: Run, values: Values) -> float:
     )
     done = evaluated(run.case, changes)
     return log(float(done.cost.step_time[done.row]) / run.measured)
+
+
+def held_errors(files: Sequence[Path]) -> list[float]:
+    """log(predicted / measured) of the runs of some files, by the constants that the catalogue holds."""
+    from sweep.validation import read_cases
+
+    return [error(run, {}) for run in runs_of(read_cases(files))]
 
 
 def weights(runs: Sequence[Run]) -> Any:

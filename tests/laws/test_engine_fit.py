@@ -28,8 +28,8 @@ def rows(truth: dict[str, float], seed: int = 3, noise: float = 0.01, families: 
     draw = np.random.default_rng(seed)
     return [
         Row(
-            f"{engine}-{family}-{number}", "tpot_s", "A", engine, OF.framework[engine], "h100", f"m{family}", number,
-            float(draw.normal(0.0, noise) + share * np.log(speed)), np.array([-share, 0.5 * (1.0 - share)]),
+            f"{engine}-{family}-{number}", "tpot_s", "A", engine, OF.framework[engine], "h100", f"m{family}", "decode",
+            number, float(draw.normal(0.0, noise) + share * np.log(speed)), np.array([-share, 0.5 * (1.0 - share)]),
         )
         for engine, speed in truth.items()
         for family in range(families)

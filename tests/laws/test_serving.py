@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from model.architecture import Architecture
 from model.chip import FORMATS
 from model.serving import rates
-from model.serving.balance import active_share, imbalance
+from model.serving.attention import sparse_prompt_attention
+from model.serving.balance import active_share, busiest_active, expected_maximum, imbalance
 from model.serving.instance import Instance
 from model.serving.memory import instance_memory, most_sequences
 from model.serving.passes import forward_pass
@@ -238,8 +239,29 @@ def test_expert_loads() -> None:
     helped = imbalance(Balance("power_law", 0.6, redundant=64), experts, 32, rows)
     assert np.all((helped < popular) & (helped >= chance))
     assert np.all(imbalance(Balance("power_law", 3.0), experts, 4, rows) <= 4.0)
+    tokens = np.array([4.0, 64.0, 1e5])
+    for exponent in (0.0, 0.36, 0.6):  # few tokens visit fewer experts where some are popular; ranks differ by chance
+        shares = active_share(experts, np.array([4.0, 64.0, 1e5]), exponent)
+        assert np.all(np.diff(shares) > 0) and np.all(
+            shares <= active_share(experts, np.array([4.0, 64.0, 1e5])) + 1e-9
+        )
+    spread = busiest_active(Balance("power_law", 0.36), experts, 8, np.array([4.0, 64.0, 1e5]))
+    even = busiest_active(Balance("perfect"), experts, 8, np.array([4.0, 64.0, 1e5]))
+    assert np.all(spread[:1] > even[:1]) and np.all(spread <= 32.0)
+    exact = {2: 0.5642, 4: 1.0294, 8: 1.4236, 32: 2.0697}  # Harter, Biometrika 48, 1961
+    assert all(abs(float(expected_maximum(count)) - mean) < 0.03 for count, mean in exact.items())
     share = active_share(experts, np.array([1.0, 32.0, 1e5]))
     assert share[0] == pytest.approx(8 / 256) and np.all(np.diff(share) > 0) and share[-1] <= 1.0
+
+
+def test_a_rank_with_few_heads_pads_sparse_attention_to_the_tiles_of_its_chip() -> None:
+    """Prompts of sparse latent attention take as long with 8 heads a rank as with 128 on Blackwell, 64 on Hopper."""
+    latent = catalogue.architecture("deepseek-r1").latent
+    assert latent is not None
+    for name, tile in (("dgx-b200", 128), ("dgx-h100", 64)):
+        chip = catalogue.system(name).chip
+        times = [sparse_prompt_attention(chip, 4096.0, 2048.0, heads, latent).seconds for heads in (8, tile, tile + 1)]
+        assert times[0] == pytest.approx(times[1]) and times[2] > 1.9 * times[1]
 
 
 def test_speculation_counts_accepted_tokens() -> None:
