@@ -17,11 +17,11 @@ import numpy as np
 
 from model.architecture import Architecture, SparseAttention
 from model.serving.instance import Instance
-from model.serving.rates import accepted_tokens
 from model.serving.stack import ServingStack
 from model.serving.workload import Balance, Requests, Serving
 from model.system import System
 from sweep import catalogue
+from sweep.case_drafts import drafting, stated_number
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.engine_choice import choose
 from sweep.published import InexpressibleError, architecture, number
@@ -31,7 +31,6 @@ Way = Literal["prefill", "decode", "static", "concurrent", "offline"]
 
 PHASES = ("prefill", "decode", "end_to_end")
 _COPIES_OF_EIGHT = 8  # one redundant expert for so many, where a source balances and does not say how many
-_DEFAULT_ACCEPTANCE = 0.7
 _MOST_EXPERTS = 2**16
 _LEAST = 1e-12  # of anything measured
 _AGREE = 1.05  # a printed latency and throughput that differ by more contradict each other
@@ -146,64 +145,6 @@ def _outline(model: Architecture) -> tuple[Any, ...]:
     return model.layers, model.hidden, model.heads, experts and (experts.experts, experts.per_token, experts.hidden)
 
 
-def _flag(features: Mapping[str, Any], key: str) -> float | None:
-    """A number among the features; None where it is not stated."""
-    value = features.get(key)
-    if value is None or value is False:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e9:
-        raise InexpressibleError(f"features.{key} is {value!r}, not a number")
-    return float(value)
-
-
-def _drafting(case: Mapping[str, Any], chosen: list[str]) -> tuple[int, float]:
-    """Drafted tokens of a step, and the probability of each to be accepted."""
-    features = case.get("features") or {}
-    said = features.get("speculative")
-    if said and not str(said).startswith("not recorded"):
-        raise InexpressibleError("speculative decoding without the number of tokens drafted")
-    if features.get("mtp") == "simulated":
-        raise InexpressibleError("drafting is imitated by dummy kernels, which is not modelled")
-    drafts = _flag(features, "mtp") or _flag(features, "mtp_window") or 0.0
-    if not drafts:
-        return 0, _DEFAULT_ACCEPTANCE
-    if drafts % 1 or drafts > 64:
-        raise InexpressibleError(f"features.mtp is {drafts:g}, not a number of tokens")
-    emitted = _emitted(features)
-    if emitted is None:
-        chosen.append(f"acceptance={_DEFAULT_ACCEPTANCE:g}")
-        return int(drafts), _DEFAULT_ACCEPTANCE
-    return int(drafts), acceptance(drafts, emitted)
-
-
-def _emitted(features: Mapping[str, Any]) -> float | None:
-    """Tokens that a step emits for a sequence, as far as a case says."""
-    span = features.get("accept_length_range")
-    if isinstance(span, list) and len(span) == 2 and all(isinstance(end, int | float) for end in span):
-        return float(sum(span)) / 2.0
-    for key in ("accept_length", "accepted_length"):  # with the token that is sampled
-        length = _flag(features, key)
-        if length is not None:
-            return length
-    accepted = _flag(features, "mtp_accepted_tokens")  # without it
-    if accepted is not None:
-        return 1.0 + accepted
-    share = _flag(features, "mtp_accept") or _flag(features, "draft_acceptance")
-    drafts = _flag(features, "mtp") or 0.0
-    return None if share is None else sum(share**j for j in range(int(min(drafts, 64)) + 1))
-
-
-def acceptance(drafts: float, emitted: float) -> float:
-    """Probability of a drafted token to be accepted with which a step emits so many tokens in the mean."""
-    if not 1.0 <= emitted <= 1.0 + drafts:
-        raise InexpressibleError(f"{emitted:g} tokens a step do not come of {drafts:g} drafted ones")
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if accepted_tokens(drafts, middle) < emitted else (low, middle)
-    return (low + high) / 2.0
-
-
 def _requests(case: Mapping[str, Any], way: Way, rules: list[str]) -> tuple[Requests, float | None]:
     """Mean lengths, and the tokens in the cache of a decoding sequence where the case states them alone."""
     features = case.get("features") or {}
@@ -224,7 +165,7 @@ def _requests(case: Mapping[str, Any], way: Way, rules: list[str]) -> tuple[Requ
     for key in needed:
         if not case.get(key):
             raise InexpressibleError(f"{key} is not stated")
-    hit = _flag(features, "prefix_hit_rate") or _flag(features, "cache_hit_rate") or 0.0
+    hit = stated_number(features, "prefix_hit_rate") or stated_number(features, "cache_hit_rate") or 0.0
     if hit >= 1.0:
         raise InexpressibleError(f"a prefix hit rate of {hit:g} leaves nothing to compute")
     return Requests(scale * float(prompt or 0), scale * float(output or 1.0), hit, variation), None
@@ -246,7 +187,7 @@ def _balance(case: Mapping[str, Any], model: Architecture, ranks: int, rules: li
 
 
 def _redundant(features: Mapping[str, Any], model: Architecture, ranks: int) -> int:
-    stated = _flag(features, "redundant_experts")
+    stated = stated_number(features, "redundant_experts")
     if stated is not None:
         return int(stated)
     text = str(features.get("eplb") or "")
@@ -328,7 +269,7 @@ def _layouts(
 
 def _experts_over(case: Mapping[str, Any], features: Mapping[str, Any], stage: int, groups: int) -> int:
     """Ranks that the experts of a layer are laid over: stated; else all with attention groups, and one without."""
-    stated = int(_flag(features, "moe_ep") or 0) or int(case.get("ep") or 0)
+    stated = int(stated_number(features, "moe_ep") or 0) or int(case.get("ep") or 0)
     if not stated:
         return stage if groups > 1 else 1
     if stage % stated:
@@ -361,7 +302,7 @@ def _tokens_at_once(case: Mapping[str, Any]) -> float | None:
 def _chunk(case: Mapping[str, Any], engine: ServingStack, way: Way, rules: list[str]) -> int:
     """Prompt tokens of a pass: stated, or the engine's; 0 for whole prompts."""
     features = case.get("features") or {}
-    stated = _flag(features, "max_num_tokens")
+    stated = stated_number(features, "max_num_tokens")
     if stated:
         rules.append(f"chunk={stated:g}")
         return int(stated)
@@ -429,7 +370,7 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     layouts = _layouts(case, model, ranks, chosen, rules)
     formats = precision(case, model, system.chip)
     chosen.extend(formats.chosen)
-    drafts, accepted = _drafting(case, chosen)
+    drafts, accepted = drafting(case, chosen)
     engine = _as_run(found.engine, features, rules)
     chunk = _chunk(case, engine, way, rules)
     batch, chunk = _working_point(case, way, layouts[0], requests, chunk, chosen)
@@ -452,7 +393,7 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
         batch=1.0 if batch is None else batch,
         chunk=chunk,
     )
-    most = _flag(features, "num_requests") or _flag(features, "num_prompts") or np.inf
+    most = stated_number(features, "num_requests") or stated_number(features, "num_prompts") or np.inf
     return ServingQuestion(
         way,
         system,
@@ -480,7 +421,7 @@ def _rounds(features: Mapping[str, Any], batch: float | None, most: float) -> fl
 def _as_run(engine: ServingStack, features: Mapping[str, Any], rules: list[str]) -> ServingStack:
     """The engine with the settings that the case states."""
     for key in ("max_num_seqs", "max_batch_size"):
-        stated = _flag(features, key)
+        stated = stated_number(features, key)
         if stated:
             rules.append(f"{key}={stated:g}")
             return replace(engine, max_sequences=int(stated))

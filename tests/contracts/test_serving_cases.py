@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from sweep import catalogue
+from sweep.case_drafts import acceptance
 from sweep.case_schema import read_serving
 from sweep.chip_names import CHIP_SYSTEMS
 from sweep.engine_choice import choose
-from sweep.serving_cases import ServingQuestion, acceptance, kind_of, serving_question
+from sweep.serving_cases import ServingQuestion, kind_of, serving_question
 from sweep.validation import predict
 
 SHIPPED = Path(__file__).parents[1] / "published" / "serving_cases.jsonl"

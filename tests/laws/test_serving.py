@@ -239,7 +239,6 @@ def test_expert_loads() -> None:
     helped = imbalance(Balance("power_law", 0.6, redundant=64), experts, 32, rows)
     assert np.all((helped < popular) & (helped >= chance))
     assert np.all(imbalance(Balance("power_law", 3.0), experts, 4, rows) <= 4.0)
-    tokens = np.array([4.0, 64.0, 1e5])
     for exponent in (0.0, 0.36, 0.6):  # few tokens visit fewer experts where some are popular; ranks differ by chance
         shares = active_share(experts, np.array([4.0, 64.0, 1e5]), exponent)
         assert np.all(np.diff(shares) > 0) and np.all(

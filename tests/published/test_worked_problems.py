@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "worked-problems.md").read_text(encoding="utf-8")
-PROBLEMS = {
-    section.partition("\n")[0]: section for section in re.split(r"^## ", PAGE, flags=re.M)[1:]
-}  # title -> text
+PROBLEMS = {section.partition("\n")[0]: section for section in re.split(r"^## ", PAGE, flags=re.M)[1:]}  # title -> text
 
 
 def test_every_section_is_a_problem() -> None:
