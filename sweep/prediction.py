@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import comb
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from sweep.residuals import residual_of
 # A group of so many rows whose bands hold less or more of them than this has a remark.
 REMARKED = 10
 HELD = (0.7, 0.9)
+RARE = 0.1  # chance of as few, or as many, of a group's rows in bands that hold four of five
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,12 @@ def _summed(group: str, quantity: str, members: Sequence[Prediction], constant: 
 
 
 def _remark(coverage: float | None, rows: int) -> str | None:
+    """Where bands of four of five hold so few or so many of a group's rows that chance would rarely do it."""
     if coverage is None or rows < REMARKED or HELD[0] <= round(coverage, 2) <= HELD[1]:
         return None
+    held, expected = round(coverage * rows), (HELD[0] + HELD[1]) / 2.0
     tight = coverage < HELD[0]
+    beyond = range(held + 1) if tight else range(held, rows + 1)
+    if sum(comb(rows, one) * expected**one * (1.0 - expected) ** (rows - one) for one in beyond) > RARE:
+        return None
     return f"bands are too {'tight' if tight else 'loose'}: they hold {100 * coverage:.0f} % of {rows} measured values"
