@@ -106,7 +106,8 @@ def is_fitted(stated: catalogue.Quantity, constant: Constant) -> bool:
     """Whether a number of a stack is a fit's or an assumption; else it is a fact, as are times of 0."""
     if float(stated.value) <= 0.0 and (constant.scale == "log" or constant.field.endswith("_s")):
         return False
-    return stated.kind == "estimated" or stated.source.startswith(FITTED)
+    assumed = stated.kind == "estimated" and "assumption" in stated.source
+    return assumed or stated.source.startswith(FITTED)
 
 
 _GENERATIONS = {
