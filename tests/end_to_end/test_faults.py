@@ -201,7 +201,7 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(
 ) -> None:
     """One clear message with a remedy, in the driver as in a worker; with room made, the same command finishes."""
     file, still, disk = study(tmp_path, [16, 32, 40, 48], rows="all"), tmp_path / "undisturbed", tmp_path / "disk"
-    sweep("run", file, "--out", still, "--workers", 0, capsys=capsys)
+    sweep("run", file, "--out", still, "--workers", 0, "--no-report", capsys=capsys)
     pages = {one: -(-one.stat().st_size // 4096) for one in still.rglob("*") if one.is_file()}
     of_parts = sum(count for one, count in pages.items() if one.suffix == ".parquet")
     room = sum(pages.values()) - of_parts // 2 + len(list(still.rglob("*")))  # KiB times 4: half of the parts fit
@@ -211,14 +211,14 @@ def test_a_full_disk_stops_a_run_that_goes_on_later(
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.decode().strip()}")
     try:
-        code, _, errors = sweep("run", file, "--out", disk, "--workers", workers, capsys=capsys)
+        code, _, errors = sweep("run", file, "--out", disk, "--workers", workers, "--no-report", capsys=capsys)
         assert code == 1
         assert "the disk is full" in errors
         assert "Make room" in errors
         done = done_cases(disk)
         assert 0 < done < 4
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
-        assert sweep("run", file, "--out", disk, "--workers", 0, capsys=capsys)[0] == 0
+        assert sweep("run", file, "--out", disk, "--workers", 0, "--no-report", capsys=capsys)[0] == 0
         assert parts(disk) == parts(still)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
