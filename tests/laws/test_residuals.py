@@ -307,7 +307,9 @@ def test_power_has_a_band_whatever_runs() -> None:
     assert widths[0] < widths[1]
 
 
-@pytest.mark.parametrize(("inside", "outside", "word"), [(5, 5, "tight"), (6, 4, ""), (7, 3, ""), (9, 1, ""), (10, 0, "")])
+@pytest.mark.parametrize(
+    ("inside", "outside", "word"), [(5, 5, "tight"), (6, 4, ""), (7, 3, ""), (9, 1, ""), (10, 0, "")]
+)
 def test_groups_say_where_bands_hold_too_few_or_too_many(inside: int, outside: int, word: str) -> None:
     """Coverage is the share of the covered; of ten rows and more it has a remark where chance would rarely do it."""
     members = [banded(BLANK)] * inside + [banded(replace(BLANK, measured=2.0))] * outside
