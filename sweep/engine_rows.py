@@ -86,7 +86,7 @@ def _rows(case: Mapping[str, Any], of: Plan, present: Mapping[str, ServingStack]
         value = getattr(present[engine.name], one.name)
         many = np.full(len(of.constants) + 1, float(value))
         many[place + 1] = one.decoded(one.encoded(value) + STEP)
-        if one.name in free:
+        if one.name in free and getattr(engine, one.name) == value:  # else the run does without it
             moved[one.name] = many
     taken = answers(question).taken  # the layout, where it is open
     asked = replace(

@@ -1,9 +1,10 @@
 r"""The robust regression behind `sweep.engine_fit`: shared values, what kinds and frameworks differ by, and priors.
 
-With u the encoded constants, every constant c of a framework f of kind k is
-:math:`u = m_c + a_c + b_{ck} + d_{cf}`: the prior, and deviations of all engines, of the kind and of the framework,
-each with its own normal prior. An engine left out has :math:`d = 0`. Errors are linear in u (one Jacobian), and their
-absolute values count, by weighted least squares repeated: Huber and Ronchetti, Robust Statistics, 2009, section 7.8.
+With u the encoded constants, every constant c of an engine e of a framework f of kind k is
+:math:`u = m_c + a_c + b_{ck} + d_{cf} + r_{ce}`: the prior, and deviations of all engines, of the kind, of the
+framework and, where a framework has several records, of the releases of one, each with its own normal prior. An engine
+left out has :math:`d = r = 0`. Errors are linear in u (one Jacobian), and their absolute values count, by weighted
+least squares repeated: Huber and Ronchetti, Robust Statistics, 2009, section 7.8.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from model.layout import Array
 from sweep.engine_constants import Plan
 from sweep.engine_rows import Row
 
-NOISE = 0.12  # of ln(predicted / measured): what no constant explains
+NOISE = 0.06  # of ln(predicted / measured): what no constant explains
 ALIKE = 0.2  # rows come in sweeps of one machine: of so many rows, this share says something of its own
-KIND, FRAMEWORK = 0.4, 1.0  # deviations of a kind and of a framework, over the spread: what runs left out like best
+# Deviations of a kind, a framework and the releases of one, over the spread: what runs left out like best.
+KIND, FRAMEWORK, RELEASE = 0.4, 1.0, 0.6
 _ROUNDS = 8
 _OF_GRADE = {"A": 1.0, "B": 0.7}
 _OF_FIRST_TOKENS = 0.5  # they err three times as much
@@ -32,14 +34,19 @@ _FOLDS = 3  # of the load, where an engine ran one model on one chip
 class Deviation:
     """One fitted number: whose deviation, of which constant."""
 
-    whose: str  # "" of all engines, a kind, or a framework with its kind
+    whose: str  # "" of all engines, a kind, a framework with its kind, or an engine with both
     constant: str
     spread: float
 
     @property
     def own(self) -> bool:
-        """Whether it is a framework's."""
+        """Whether it is a framework's or an engine's."""
         return ":" in self.whose
+
+    @property
+    def framework(self) -> str:
+        """The framework with its kind, of one that is its own."""
+        return ":".join(self.whose.split(":")[:2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +92,11 @@ def problem(rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]],
     deviations: list[Deviation] = []
     for one in of.constants:
         free = [name for name in engines if one in of.free(name)]
-        shares = {"": 1.0} | {of.kind(name): KIND for name in free} | {of.framework[name]: FRAMEWORK for name in free}
+        shares = {whose: share for name in free for whose, share in zip(_levels(of, name), _SHARES, strict=True)}
+        alone = {_levels(of, name)[-1] for name in free if sum(of.framework[e] == of.framework[name] for e in free) < 2}
         for whose, share in shares.items():
+            if whose in alone:
+                continue
             places[whose, one.name] = len(deviations)
             deviations.append(Deviation(whose, one.name, share * one.spread))
     slopes, errors = np.zeros((len(rows), len(deviations))), np.zeros(len(rows))
@@ -97,19 +107,29 @@ def problem(rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]],
         for index, one in enumerate(of.constants):
             if one in of.free(row.engine):
                 errors[number] += row.slopes[index] * _away(one, present[row.engine][one.name])
-                for whose in ("", of.kind(row.engine), row.framework):
-                    slopes[number, places[whose, one.name]] += row.slopes[index]
+                for whose in _levels(of, row.engine):
+                    if (whose, one.name) in places:
+                        slopes[number, places[whose, one.name]] += row.slopes[index]
     if reach:
         for name in engines:
             for one in of.free(name):
                 line = np.zeros(len(deviations))
-                line[[places[whose, one.name] for whose in ("", of.kind(name), of.framework[name])]] = 1.0 / reach
+                found = [places[key] for whose in _levels(of, name) if (key := (whose, one.name)) in places]
+                line[found] = 1.0 / reach
                 near.append(line)
                 ends.append(-_away(one, present[name][one.name]) / reach)
     weights = np.array(
         [_OF_GRADE[r.grade] * (_OF_FIRST_TOKENS if r.subject == "first token of users" else 1.0) for r in rows]
     )
     return Problem(rows, tuple(deviations), slopes, errors, weights, np.array(near) if near else None, np.array(ends))
+
+
+_SHARES = (1.0, KIND, FRAMEWORK, RELEASE)
+
+
+def _levels(of: Plan, engine: str) -> tuple[str, str, str, str]:
+    """Whose deviations a constant of an engine is the sum of."""
+    return ("", of.kind(engine), of.framework[engine], f"{of.framework[engine]}: {engine}")
 
 
 def _away(constant: Any, value: float) -> float:
@@ -120,7 +140,7 @@ def _away(constant: Any, value: float) -> float:
 def values(of: Plan, deviations: Sequence[Deviation], found: Array, engine: str) -> dict[str, float]:
     """Constants of an engine by the deviations; those of its kind where its framework has none."""
     numbers = {(one.whose, one.constant): float(value) for one, value in zip(deviations, found, strict=True)}
-    whose = ("", of.kind(engine), of.framework[engine])
+    whose = _levels(of, engine)
     return {
         one.name: float(one.decoded(one.encoded(one.prior) + sum(numbers.get((who, one.name), 0.0) for who in whose)))
         for one in of.free(engine)
@@ -138,17 +158,17 @@ def left_out(given: Problem, key: Callable[[Row], str], without: Array | None = 
 
 # ------------------------------------------------------------------------------------------------ which stay
 def unconfirmed(given: Problem, before: Mapping[str, Sequence[str]] | None = None) -> Array:
-    """Deviations of frameworks that do not help where a model family of the framework is left out: True to drop.
+    """Deviations of frameworks and releases that do not help where a family of models is left out: True to drop.
 
-    What the last fit kept (`before`, by framework) is dropped, and what it dropped kept, only where that says more than
+    What the last fit kept (`before`, by `whose`) is dropped, and what it dropped kept, only where that says more than
     a little: else rounds of the fit would go to and fro between two choices that are as good.
     Where a framework ran one family, chips are left out, else thirds of the load. Shared values are held meanwhile.
     """
     whole = given.solve()
     drop = np.zeros(len(given.deviations), bool)
-    for framework in sorted({one.whose for one in given.deviations if one.own}):
+    for framework in sorted({one.framework for one in given.deviations if one.own}):
         mine = np.array([row.framework == framework for row in given.rows])
-        own = np.array([one.whose == framework for one in given.deviations])
+        own = np.array([one.own and one.framework == framework for one in given.deviations])
         rows = [row for row, one in zip(given.rows, mine, strict=True) if one]
         folds = _folds(rows)
         base = given.left(np.where(own, 0.0, whole))[mine]
@@ -156,8 +176,7 @@ def unconfirmed(given: Problem, before: Mapping[str, Sequence[str]] | None = Non
             rows, tuple(one for one, mark in zip(given.deviations, own, strict=True) if mark),
             given.slopes[mine][:, own], base, given.weights[mine], None, np.zeros(0),
         )  # fmt: skip
-        kept = (before or {}).get(framework, ())
-        had = np.array([one.constant in kept for one in part.deviations])
+        had = np.array([one.constant in (before or {}).get(one.whose, ()) for one in part.deviations])
         margin = np.where(had, -_STAYS, _STAYS if before else _SAME)
         drop[own] = _without(part, folds, np.abs(whole[own]), margin)
     return drop

@@ -371,7 +371,7 @@ def serving_question(case: Mapping[str, Any]) -> ServingQuestion:
     formats = precision(case, model, system.chip)
     chosen.extend(formats.chosen)
     drafts, accepted = drafting(case, chosen)
-    engine = _as_run(found.engine, features, rules)
+    engine = _as_run(found.engine, way, features, rules)
     chunk = _chunk(case, engine, way, rules)
     batch, chunk = _working_point(case, way, layouts[0], requests, chunk, chosen)
     if batch is None:
@@ -418,8 +418,10 @@ def _rounds(features: Mapping[str, Any], batch: float | None, most: float) -> fl
     return next((rounds for client, rounds in _ROUNDS.items() if client in said), None)
 
 
-def _as_run(engine: ServingStack, features: Mapping[str, Any], rules: list[str]) -> ServingStack:
-    """The engine with the settings that the case states."""
+def _as_run(engine: ServingStack, way: Way, features: Mapping[str, Any], rules: list[str]) -> ServingStack:
+    """The engine with the settings that the case states. At unlimited load texts leave whole, not token by token."""
+    if way == "offline":
+        engine = replace(engine, output_s=0.0)
     for key in ("max_num_seqs", "max_batch_size"):
         stated = stated_number(features, key)
         if stated:

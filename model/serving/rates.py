@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from model.energy import Energy
+from model.matmul import smooth_maximum
 from model.serving.cost import ServingCost
 from model.serving.instance import Instance
 from model.serving.memory import ServingMemory, cache_bytes, instance_memory, most_sequences
@@ -178,7 +179,8 @@ def _mixed(
     prompt = forward_pass(system, stack, serving, instance, both)
     apart = 0.0 if stack.mixes_prompts else decode.seconds
     mean = (1.0 - share) * decode.seconds + share * (prompt.seconds + apart)
-    outside = np.maximum(sequences / stages * emitted * stack.output_s - mean, 0.0)  # the front end is slower
+    leaving = sequences / stages / groups * emitted * stack.output_s  # each group has a front end of its own
+    outside = np.maximum(smooth_maximum(mean, leaving) - mean, 0.0)
     passes, busy = np.ceil(new / chunk - 1e-9), np.minimum(arriving / chunk, 1.0)
     return _Mix(decode, prompt, share, mean + outside, outside, passes, busy)
 
