@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from model.layout import Array
 from sweep import catalogue
 from sweep.engine_constants import Plan, plan, rounded, written
-from sweep.engine_rows import SUBJECTS, Row, rows_of
+from sweep.engine_rows import SUBJECTS, Row, errors_with, rows_of
 from sweep.engine_solve import Problem, left_out, problem, unconfirmed, values
 from sweep.residuals import is_rate
 
@@ -41,17 +42,31 @@ _HEAD = """# Written by sweep.engine_fit: errors of predictions of published ser
 """
 
 
-def errors_of(given: Problem, found: Array, without: Array) -> dict[str, dict[str, Any]]:
-    """Mean absolute errors by grade and quantity: in sample, and with engines, chips and model families left out."""
-    given = Problem(given.rows, given.deviations, given.slopes, given.errors, given.weights, None, np.zeros(0))
-    cases = {"in_sample": given.left(found)} | {name: left_out(given, key, without) for name, key in WAYS.items()}
+def errors_of(
+    cases: Sequence[Mapping[str, Any]], of: Plan, given: Problem, found: Array, without: Array
+) -> dict[str, dict[str, Any]]:
+    """Mean absolute errors by grade and quantity: in sample, and with engines, chips and model families left out.
+
+    Each row is predicted anew with the constants that a fit without its engine, chip or family finds.
+    """
+    given = replace(given, near=None, present=np.zeros(0))
+    sets = [{"": found}, *(left_out(given, key, without) for key in WAYS.values())]
+    keys: list[Callable[[Row], str]] = [lambda _: "", *WAYS.values()]
+    tables = [
+        {which: {name: values(of, given.deviations, one, name) for name in of.framework} for which, one in by.items()}
+        for by in sets
+    ]
+    errors = errors_with(
+        cases, given.rows, lambda row: [one[key(row)][row.engine] for one, key in zip(tables, keys, strict=True)]
+    )
     table: dict[str, dict[str, Any]] = {}
     for grade in ("A", "B"):
         for subject in SUBJECTS:
             chosen = np.array([row.grade == grade and row.subject == subject for row in given.rows])
             if chosen.any():
                 table[f"{grade} {subject}"] = {"rows": int(chosen.sum())} | {
-                    name: round(_mean_error(given.rows, errors, chosen), 3) for name, errors in cases.items()
+                    name: round(_mean_error(given.rows, column, chosen), 3)
+                    for name, column in zip(("in_sample", *WAYS), errors.T, strict=True)
                 }
     return table
 
@@ -85,7 +100,7 @@ def fitted(cases: Sequence[Mapping[str, Any]], of: Plan) -> tuple[dict[str, dict
     report = {
         "counts": {"rows": len(rows), "cases": len({row.id for row in rows}), "constants": told},
         "own": own,
-        "errors": errors_of(given, found, without),
+        "errors": errors_of(cases, of, given, found, without),
     }
     return constants, report
 
@@ -94,7 +109,11 @@ def told_text(report: Mapping[str, Any]) -> str:
     """The file of errors."""
     lines = [_HEAD + "[counts]"]
     lines += [f"{key} = {value}" for key, value in report["counts"].items()]
-    lines += ["", "# Constants of a framework that differ from those of its kind, as runs left out confirm.", "[own]"]
+    lines += [
+        "",
+        "# Constants of a framework that differ from those of its kind, and of the releases of a record from those",
+    ]
+    lines += ["# of their framework, as runs left out confirm.", "[own]"]
     lines += [f'"{key}" = [{", ".join(f"{name!r}" for name in names)}]' for key, names in report["own"].items()]
     for name, one in report["errors"].items():
         lines += ["", f'[errors."{name}"]', *(f"{key} = {value}" for key, value in one.items())]
@@ -121,10 +140,17 @@ def read() -> dict[str, Any]:
 
 def _sources(of: Plan, engine: str, own: Mapping[str, Sequence[str]], counts: Mapping[str, int]) -> dict[str, str]:
     framework = of.framework[engine]
-    mine = set(own.get(framework, ()))
+    mine, released = set(own.get(framework, ())), set(own.get(f"{framework}: {engine}", ()))
     among = f"{counts['rows']} quantities of {counts['cases']} published serving runs (docs/accuracy.md)"
     return {
-        one.name: f"fit to {among}; " + (f"of {framework.split(': ')[1]}" if one.name in mine else "shared by its kind")
+        one.name: f"fit to {among}; "
+        + (
+            "of these releases"
+            if one.name in released
+            else f"of {framework.split(': ')[1]}"
+            if one.name in mine
+            else "shared by its kind"
+        )
         for one in of.free(engine)
     }
 

@@ -5,7 +5,7 @@ A case is evaluated once with every free constant moved in turn: engines may car
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from model.layout import Array
 from model.serving.stack import ServingStack
+from sweep import catalogue
 from sweep.engine_constants import Plan
 from sweep.published import InexpressibleError
 from sweep.residuals import is_rate
-from sweep.serving_cases import is_serving, measured_quantities, serving_question
+from sweep.serving_cases import ServingQuestion, is_serving, measured_quantities, serving_question
 from sweep.serving_validation import answers
 
 STEP = 0.1  # that a constant is moved by, of ln(value + floor)
@@ -86,19 +87,14 @@ def _rows(case: Mapping[str, Any], of: Plan, present: Mapping[str, ServingStack]
         value = getattr(present[engine.name], one.name)
         many = np.full(len(of.constants) + 1, float(value))
         many[place + 1] = one.decoded(one.encoded(value) + STEP)
-        if one.name in free and getattr(engine, one.name) == value:  # else the run does without it
+        if one.name in free and not _without(engine, one.name):
             moved[one.name] = many
-    taken = answers(question).taken  # the layout, where it is open
-    asked = replace(
-        question, engine=replace(engine, **moved), instance=question.instance.flat().take(np.array([taken]))
-    )
-    quantities = answers(asked).quantities
+    quantities = _answered(question, moved)
     rows = []
     for name, value in measured.items():
         if name not in quantities:
             continue
-        seconds = np.broadcast_to(np.asarray(quantities[name], float).reshape(-1), (len(of.constants) + 1,))
-        errors = np.log(seconds / value) * (-1.0 if is_rate(name) else 1.0)
+        errors = _errors(name, quantities[name], value, len(of.constants) + 1)
         if np.all(np.isfinite(errors)):
             rows.append(
                 Row(
@@ -108,3 +104,50 @@ def _rows(case: Mapping[str, Any], of: Plan, present: Mapping[str, ServingStack]
                 )
             )  # fmt: skip
     return rows
+
+
+def _answered(question: ServingQuestion, moved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Quantities of a question with arrays of constants, by the layout that the engine as it is would take."""
+    taken = answers(question).taken
+    instance = question.instance.flat().take(np.array([taken]))
+    return answers(replace(question, engine=replace(question.engine, **moved), instance=instance)).quantities
+
+
+def _errors(name: str, predicted: Any, measured: float, count: int) -> Array:
+    """ln(predicted / measured) as of a time, one for each of so many engines."""
+    seconds = np.broadcast_to(np.asarray(predicted, float).reshape(-1), (count,))
+    return np.asarray(np.log(seconds / measured) * (-1.0 if is_rate(name) else 1.0))
+
+
+def errors_with(
+    cases: Iterable[Mapping[str, Any]], rows: Sequence[Row], constants: Callable[[Row], Sequence[Mapping[str, float]]]
+) -> Array:
+    """Errors of the rows with other constants of their engines, some sets for each row: rows x sets.
+
+    `cases` are those that the rows are of; the sets of a row may depend on all but its quantity and error.
+    """
+    from sweep.case_schema import read_serving
+
+    places: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        places.setdefault(row.id, []).append(number)
+    found: list[Array] = [np.zeros(0)] * len(rows)
+    for case in cases:
+        mine = places.get(str(case.get("id")))
+        if mine is None:
+            continue
+        read = read_serving(case)
+        measured, question = measured_quantities(read, []), serving_question(read)
+        sets = constants(rows[mine[0]])
+        moved = {name: np.array([one[name] for one in sets]) for name in sets[0] if not _without(question.engine, name)}
+        with np.errstate(all="ignore"):
+            quantities = _answered(question, moved)
+            for number in mine:
+                name = rows[number].quantity
+                found[number] = _errors(name, quantities[name], measured[name], len(sets))
+    return np.array(found)
+
+
+def _without(engine: ServingStack, name: str) -> bool:
+    """Whether a run does without what a constant stands for."""
+    return bool(getattr(engine, name) != getattr(catalogue.engine(engine.name), name))

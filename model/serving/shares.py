@@ -229,4 +229,5 @@ def joined(system: System, rank: Rank, share: Share, group: Any) -> Traffic:
             done = done + reduce_scatter(system, each, side, apart, share.block)
     else:
         done = all_reduce(system, partial, group, 1, share.block)
-    return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / stack.collective_speed, done.link_bytes)
+    speed = np.where(share.prompt_tokens > 0, stack.prefill_collective_speed, stack.collective_speed)
+    return Traffic(done.seconds * (1.0 - stack.tensor_overlap) / speed, done.link_bytes)

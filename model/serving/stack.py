@@ -40,7 +40,8 @@ class ServingStack:
     burst_wait: float = 0.2  # share of requests that wait as users who start together do, where rounds are not known
     output_s: float = 0.0  # of an output token: its text and its way to the user, in one process beside the engine
     # communication
-    collective_speed: float = 1.0  # of all-reduces, over the machine's small-message kernels
+    collective_speed: float = 1.0  # of all-reduces in decoding, over the machine's
+    prefill_collective_speed: float = 1.0  # the same in passes with prompts
     tensor_overlap: float = 0.0  # share of all-reduces hidden behind matmuls
     tensor_layout: TensorLayout = "columns_rows"  # of weights on the ranks of a group
     head_ranks: int = 1  # that divide the output head, where an attention group has fewer
