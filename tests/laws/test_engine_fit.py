@@ -11,7 +11,7 @@ import pytest
 
 from sweep import catalogue, engine_fit
 from sweep.engine_constants import Constant, Plan, plan, rounded, written
-from sweep.engine_rows import Row, model_family, rows_of
+from sweep.engine_rows import Row, errors_with, model_family, rows_of
 from sweep.engine_solve import Problem, left_out, problem, unconfirmed, values
 from sweep.validation import read_cases
 
@@ -67,8 +67,35 @@ def test_rows_left_out_are_predicted_from_the_others_alone() -> None:
     broken = problem(rows({"one": 1.2, "two": 5.0}), OF, PRESENT)
     first = np.array([row.engine == "one" for row in given.rows])
     found = given.solve(first)
-    assert np.allclose(left_out(given, lambda row: row.framework)[~first], given.left(found)[~first])
+    assert np.allclose(left_out(given, lambda row: row.framework)[OF.framework["two"]], found)
     assert np.allclose(broken.solve(first), found)
+
+
+def test_releases_of_a_framework_share_what_they_do_not_differ_in() -> None:
+    """Of two records of one framework each finds its own speed; one that nobody ran takes the framework's, between."""
+    of = Plan((SPEED, HOST), {"one": "server: both", "two": "server: both", "unseen": "server: both"}, {})
+    runs = [replace(row, framework="server: both") for row in rows({"one": 1.2, "two": 1.5})]
+    given = problem(runs, of, PRESENT)
+    found = given.solve(without=unconfirmed(given))
+    one, two, unseen = (values(of, given.deviations, found, name)["matmul_speed"] for name in of.framework)
+    assert one == pytest.approx(1.2, rel=0.03)
+    assert two == pytest.approx(1.5, rel=0.03)
+    assert one + 0.05 < unseen < two - 0.05
+
+
+def test_rows_are_predicted_anew_with_other_constants() -> None:
+    """The errors with the present constants are the rows' own, and those with one changed are a fit's from there."""
+    of, cases = plan(), read_cases([CASES])[::12]
+    engines = {name: catalogue.engine(name) for name in of.framework}
+    found = rows_of(cases, of, engines)
+    now = {name: {one.name: getattr(engine, one.name) for one in of.free(name)} for name, engine in engines.items()}
+    slow = {name: constants | {"matmul_speed": 0.5} for name, constants in now.items()}
+    errors = errors_with(cases, found, lambda row: [now[row.engine], slow[row.engine]])
+    assert errors[:, 0] == pytest.approx(np.array([row.error for row in found]), abs=1e-12)
+    slower = {name: replace(engine, matmul_speed=0.5) for name, engine in engines.items()}
+    again = rows_of(cases, of, slower)
+    assert errors[:, 1] == pytest.approx(np.array([row.error for row in again]), abs=1e-9)
+    assert np.any(errors[:, 1] > errors[:, 0] + 0.1)
 
 
 def test_a_round_goes_no_farther_than_its_reach() -> None:
@@ -116,7 +143,8 @@ def test_engines_of_a_framework_hold_what_it_has_in_common() -> None:
         for second in of.framework:
             for one in set(of.free(first)) & set(of.free(second)):
                 mine = [one.name in own.get(of.framework[name], ()) for name in (first, second)]
-                same = of.framework[first] == of.framework[second] or not any(mine)
+                released = [one.name in own.get(f"{of.framework[name]}: {name}", ()) for name in (first, second)]
+                same = (of.framework[first] == of.framework[second] or not any(mine)) and not any(released)
                 if same and of.kind(first) == of.kind(second):
                     assert getattr(catalogue.engine(first), one.name) == getattr(catalogue.engine(second), one.name)
 
