@@ -27,7 +27,7 @@ from sweep.engine_solve import Problem, left_out, problem, unconfirmed, values
 from sweep.residuals import is_rate
 
 DATA = catalogue.DATA / "engine_fit.toml"
-REACH = 1.0  # of ln(value + floor), that a round moves a constant by
+REACH = 0.5  # of ln(value + floor), that a round moves a constant by
 SETTLED = 0.1  # of the same: constants that move by less are what they were
 
 # What is left out in turn -> key of a row.
