@@ -10,6 +10,7 @@ import pytest
 
 import sweep
 from sweep.cli import main
+from sweep.commands.compare import _change
 from sweep.errors import InputError
 
 STUDY = """
@@ -145,3 +146,8 @@ def test_mistakes_are_told(run: str, capsys: pytest.CaptureFixture[str], tmp_pat
         assert told in err
     with pytest.raises(InputError):
         sweep.compare()
+
+
+def test_a_change_that_rounds_to_nothing_has_no_sign() -> None:
+    """Neither -0% nor +0%."""
+    assert [_change(ratio) for ratio in (0.998, 1.0, 1.003, 0.99, 1.5)] == ["0%", "0%", "0%", "-1%", "+50%"]
