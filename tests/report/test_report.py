@@ -232,6 +232,34 @@ def test_the_page_holds_study_versions_sources_and_errors(runs: Any) -> None:
     assert folder.parent.parent.as_posix() not in text, "paths of the machine that wrote it stay there"
 
 
+def test_assumptions_are_counted_and_those_that_matter_stand_first(runs: Any) -> None:
+    """Every number behind the machines once, with its source; the kinds add up to all of them."""
+    with kept(runs["unsure"]) as found:
+        (told,) = (one for one in sections(found) if one.title == "Assumptions")
+    (facts,) = (block for block in told.blocks if isinstance(block, Facts))
+    tables = {block.caption or block.folded: block for block in told.blocks if isinstance(block, Table)}
+    every = next(table for title, table in tables.items() if re.fullmatch(r"All \d+", title.replace(",", "")))
+    assert sum(int(fact.value.replace(",", "")) for fact in facts.facts) == len(every.rows)
+    assert len({row[0] for row in every.rows}) == len(every.rows)
+    assert all(row[-1] for row in every.rows)
+    assert tables["Those that matter most"].rows[0][0] == every.rows[0][0]
+
+
+def test_errors_stand_for_each_quantity_with_their_bands(runs: Any) -> None:
+    """A chart of a quantity holds each design and model once; its bars and the table say the same."""
+    with kept(runs["unsure"]) as found:
+        (told,) = (one for one in sections(found) if one.title == "How wrong may it be")
+    (choice,) = (block for block in told.blocks if isinstance(block, Choice))
+    (table,) = (block for block in told.blocks if isinstance(block, Table))
+    assert [title for title, _ in choice.options] == ["time of a step", "memory of the fullest rank", "power"]
+    for quantity, (chart,) in choice.options:
+        assert isinstance(chart, Chart)
+        own = [row for row in table.rows if row[2] == quantity]
+        (trace,) = chart.figure["data"]
+        low = [x - less for x, less in zip(trace["x"], trace["error_x"]["arrayminus"], strict=True)]
+        assert [f"{end:.2f}" for end in low] == [row[4].split()[0] for row in own]
+
+
 def test_hostile_names_are_text(runs: Any) -> None:
     """No element comes of what a study file says."""
     text = (runs["hostile"] / FILE).read_text()
