@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sweep import catalogue
-from sweep.designs import Design, machine
 from sweep.page import COLOURS, Block, Chart, Choice, Table, Text, plain
 from sweep.report.axes import figure, over_bars
 from sweep.report.view import name_of
-from sweep.residuals import Residual, residual_of
+from sweep.residuals import Residual
+from sweep.single_answer import error_of
 from sweep.study import Study
 
 
@@ -22,7 +21,7 @@ def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> li
     for design in study.designs:
         for model in models:
             for quantity in quantities:
-                found = _residual(study, design, model, quantity)
+                found = error_of(design, model, quantity, study.phase != "training")
                 if found is None:
                     continue
                 low, high = found.band(1.0)
@@ -42,12 +41,6 @@ def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> li
     )
     charts = Choice("Of the", [(name, [_chart(name, found)]) for name, found in bars.items()])
     return [Text(text), charts, Table(columns, rows, folded="The same in numbers, and what they rest on")]
-
-
-def _residual(study: Study, design: Design, model: str, quantity: str) -> Residual | None:
-    kind = "dense" if catalogue.architecture(model, design.extra).experts is None else "MoE"
-    chip = machine(design).chip.name
-    return residual_of(design.stack, kind, chip, quantity, study.phase != "training")
 
 
 def _chart(quantity: str, bars: Sequence[tuple[str, Residual]]) -> Chart:
