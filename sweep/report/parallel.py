@@ -74,7 +74,7 @@ def _dimension(name: str, rows: Sequence[Row]) -> dict[str, Any]:
     values = [row[name] for row in rows]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         ticks = sorted(set(values))
-        if len(ticks) <= 12:  # powers of two mostly: at even distances
+        if len(ticks) <= 24:  # powers of two mostly: at even distances
             return {"label": plain(name), "values": [ticks.index(value) for value in values],
                     "tickvals": list(range(len(ticks))), "ticktext": [f"{tick:,}" for tick in ticks]}  # fmt: skip
         return {"label": plain(name), "values": [float(value) for value in values]}

@@ -119,7 +119,7 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     parts = "; ".join(f"{_word(name)}: {OF[kind][_part(name)]}" for name in names)
     return Chart(
         figure(traces, layout),
-        f"{meaning} Behind each name stands its number of chips. {parts[0].upper()}{parts[1:]}.", formula,
+        f"{meaning} {parts[0].upper()}{parts[1:]}.", formula,
         f"Stacked {kind}, {view.title}", 130 + 58 * len(rows),
     )  # fmt: skip
 

@@ -158,8 +158,8 @@ def row_layout(row: Row) -> str:
 def bar_label(row: Row) -> str:
     """A row above a bar: its design and size, and its layout."""
     rumour = " (rumour)" if row["scenario"] else ""
-    head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
-    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 58 - len(head))))}"
+    head = f"{shortened(row['design'])}{rumour}, {row['chips']:,} chips"
+    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 76 - len(head))))}"
 
 
 def shortened(text: str, most: int = 28) -> str:

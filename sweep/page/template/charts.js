@@ -41,7 +41,11 @@
     }
     // Lines that a figure leaves without a colour are in the colour of the text.
     one.shapes = (layout.shapes || []).map((s) => ({ ...s, line: { color: ink, ...(s.line || {}) } }));
-    one.annotations = (layout.annotations || []).map((a) => ({ ...a, text: fitting(a.text), font: { color: ink, ...(a.font || {}) } }));
+    // Labels over bars hide the grid behind them.
+    one.annotations = (layout.annotations || []).map((a) => ({
+      ...(a.xref === "paper" ? { bgcolor: css("--paper"), borderpad: 0 } : {}),
+      ...a, text: fitting(a.text), font: { color: ink, ...(a.font || {}) },
+    }));
     return one;
   };
 
