@@ -18,7 +18,7 @@ AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench calibrate lock clean venv
+.PHONY: help run test check bench calibrate figures lock clean venv
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' Makefile
@@ -44,6 +44,9 @@ calibrate: $(READY) ## fit the serving operators to measured ones and write the 
 	$(BIN)/python -m sweep.calibration $(if $(CHECK),--check)
 
 venv: $(READY) ## only make the environment
+
+figures: $(READY) ## draw the pictures of the README and the docs anew; needs playwright and a Chromium
+	$(BIN)/python docs/figures/gallery.py
 
 lock: ## resolve the locked requirements again, UPGRADE=1 to the newest releases
 	$(PYTHON) -m venv $(VENV)-lock

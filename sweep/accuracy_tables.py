@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -93,7 +94,20 @@ def left_out_by_grade(_: Sequence[Prediction]) -> str:
     return table(replace(fit, shares=graded)).rstrip("\n")
 
 
+def baselines(predictions: Sequence[Prediction]) -> str:
+    """A sentence of what guesses without a model would miss by, and of how many runs the bands hold."""
+    steps = [one for one in predictions if one.quantity == "step_time_s" and one.grade in ("A", "B")]
+    whole = next(one for one in summarise(steps) if one.group == "all")
+    told = (
+        f"On the {whole.n} cases of grade A and B plain peaks miss by {_percent(whole.roofline, digits=0)}, and one "
+        f"MFU for everything by {_percent(whole.constant, digits=0)}. Bands of 10 to 90 % hold "
+        f"{_percent(whole.coverage, digits=0)} of them."
+    )
+    return fill(told, 120, break_on_hyphens=False)
+
+
 TABLES: Mapping[str, Table] = {
+    "baselines": baselines,
     "groups": by_group,
     "readme": of_readme,
     "left out": left_out,

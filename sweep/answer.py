@@ -283,7 +283,8 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
         texts = []
         for row in sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name]):
             value, rumour = standing(row, base, quantity)
-            texts.append(f"{row['design']} {value} on {row['chips']:,}{rumour}")
+            layout = f" chips, {layout_text(row)}" if len(rows) == 1 else ""
+            texts.append(f"{row['design']} {value} on {row['chips']:,}{layout}{rumour}")
         lines.append(f"{model}, {number_format}: {'; '.join(texts)}")
     return lines
 

@@ -125,4 +125,5 @@ def chosen_answer(text: str, command: str, options: dict[str, str]) -> Chosen:
     if answered.why_not is not None:
         raise NothingFeasible("\n".join(answered.why_not.lines()))
     row = answered.answer.rows[0]
-    return Chosen(explain_found(row, None, banded=False), "the best layout found for the question")
+    notes = "".join(f"; {note.partition(': ')[2]}" for note in answered.notes if note.startswith(f"{row['design']}: "))
+    return Chosen(explain_found(row, None, banded=False), f"the best layout found for the question{notes}")

@@ -133,8 +133,10 @@ def _run(arguments: list[str] | None) -> object:
         sys.stderr.close()
         return 0
     except OSError as failure:  # no permission, no folder: what is done stays, and the command can go on
+        from sweep.failures import is_no_space
+
         sys.stderr.write(f"{failure.filename or 'sweep'}: {failure.strerror or failure}\n")
-        return BAD_INPUT
+        return FAILED if is_no_space(failure) else BAD_INPUT
 
 
 if __name__ == "__main__":

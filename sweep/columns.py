@@ -42,6 +42,7 @@ from model.outcome import (
 from model.power import peak_power
 from model.serving.memory import ServingMemory
 from model.serving.passes import PassTime
+from sweep import part_meanings
 from sweep.work import TARGETS, Phase
 
 
@@ -309,6 +310,13 @@ def rows(cost: StepCost, layout: Layout, extra: dict[str, Any], index: Array | s
     return chosen
 
 
+_WHOLES = {
+    "time": ("s", "time of a step on the critical path"),
+    "memory": ("byte", "memory of the fullest rank"),
+    "energy": ("J", "energy of a step of the whole cluster at the building's meter"),
+}
+
+
 def describe(column: str) -> tuple[str, str]:
     """Unit and meaning of a column."""
     if column in QUANTITIES:
@@ -320,13 +328,9 @@ def describe(column: str) -> tuple[str, str]:
         unit = "s" if column.startswith("target_") else "token/s" if column.startswith("load_") else ""
         return unit, SERVING_IDENTITY_MEANINGS[column]
     head, _, rest = column.partition("_")
-    name = rest.rpartition("_")[0].replace("_", " ")
-    if head == "time":
-        return "s", f"time of a step on the critical path: {name}"
-    if head == "memory":
-        return "byte", f"memory of the fullest rank: {name}"
-    if head == "energy":
-        return "J", f"energy of a step of the whole cluster at the building's meter: {name}"
+    if head in part_meanings.OF:
+        unit, whole = _WHOLES[head]
+        return unit, f"{whole}: {part_meanings.OF[head][rest.rpartition('_')[0]]}"
     if column.startswith("violation_limit_"):
         unit = QUANTITIES[column.removeprefix("violation_limit_")].dimension.unit
         return unit, "excess over the study's limit, positive where broken; empty without a limit"

@@ -54,7 +54,9 @@ def headlines(study: Study, rows: Sequence[Row]) -> list[str]:
         base = next((row for (label, _), row in largest.items() if label == study.reference), None)
         best_first = sorted(largest.values(), key=lambda row: quantity.sign * row[quantity.name])
         texts = [
-            f"{row['design']} {row['number_format']} {''.join(standing(row, base, quantity))}" for row in best_first
+            f"{row['design']} {row['number_format']} {''.join(standing(row, base, quantity))}"
+            + (f" on {row['chips']:,} chips, {layout_text(row)}" if len(rows) == 1 else "")
+            for row in best_first
         ]
         lines.append(f"{title}; {quantity.name}: {'; '.join(texts)}")
     return lines

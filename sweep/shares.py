@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 _WIDTH = 24  # of a bar
+_NOTHING = 1e-9  # share of the whole
 # Group -> its parts, of whatever is taken apart; parts of no group stand beside the groups.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "kernels": ("compute", "optimizer", "linear", "attention", "experts", "vector"),
@@ -36,18 +37,19 @@ def group_of(part: str, unit: str) -> str:
 
 
 def tree_of(title: str, unit: str, parts: Mapping[str, float], remarks: Mapping[str, str] | None = None) -> Tree:
-    """A tree of the parts of a quantity, the largest first, each with its share of the whole; nothing for what is 0.
+    """A tree of the parts of a quantity, the largest first, each with its share of the whole.
 
-    `remarks` are set behind the parts that they are of.
+    Nothing stands for what is 0, or as small beside the whole as rounding leaves. Parts without a unit are shares
+    themselves. `remarks` are set behind the parts that they are of.
     """
     from rich.text import Text
     from rich.tree import Tree
 
     total = sum(parts.values())
-    tree = Tree(Text(f"{title}: {show(total, unit)}", style="bold"), guide_style="dim")
+    tree = Tree(Text(f"{title}: {show(total, unit)}" if unit else title, style="bold"), guide_style="dim")
     groups: dict[str, dict[str, float]] = {}
     for part, value in parts.items():
-        if value:
+        if abs(value) > _NOTHING * abs(total):
             groups.setdefault(group_of(part, unit) or part, {})[part] = value
     for name, own in sorted(groups.items(), key=lambda item: -sum(item[1].values())):
         alone = list(own) == [name] or len(own) == 1
@@ -67,7 +69,7 @@ def _line(name: str, value: float, total: float, unit: str, remark: str, indent:
 
     share = value / total if total else 0.0
     bar = "█" * round(_WIDTH * max(0.0, share))
-    line = Text(f"{name:<{18 - indent}}{show(value, unit):>10} {share:>6.1%}  ")
+    line = Text(f"{name:<{18 - indent}}{show(value, unit) if unit else '':>10} {share:>6.1%}  ")
     line.append(f"{bar:<{_WIDTH}}" if remark else bar, style="cyan")
     line.append(f" {remark}" if remark else "", style="dim")
     return line

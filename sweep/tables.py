@@ -64,8 +64,10 @@ def _served_columns(rows: Sequence[Mapping[str, Any]], wide: bool) -> Iterator[S
         yield Shown("used", 1, lambda row: f"{row['chips_used']:,.0f}")
     yield Shown("tokens/s", 9 if formats and not loaded else 2, lambda row: units.show(row["tokens_per_s"], "token/s"))
     yield Shown("a chip", 8 if loaded else 3, lambda row: f"{row['tokens_per_s_per_chip']:,.0f}")
-    if any("tokens_per_s_p10" in row for row in rows):
-        yield Shown("10 to 90 %", 5, band_text)
+    by_chip = formats and not loaded  # whichever rate is shown first, the band is its
+    banded = "tokens_per_s_per_chip" if by_chip else "tokens_per_s"
+    if any(f"{banded}_p10" in row for row in rows):
+        yield Shown("10 to 90 %", 5, lambda row: band_text(row, banded))
     for place, name in enumerate(name for name in TARGETS if name in known and (wide or "p99" not in name)):
         yield Shown(serving_answer.latency_name(name), 5 + place, latency(name))
     yield Shown("power", 13, lambda row: units.show(row["power_w"], "W"))

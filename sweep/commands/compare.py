@@ -135,7 +135,13 @@ def _cells(line: Line, count: int, pair: bool) -> list[str]:
     shown = [line.shown(place) for place in range(count)]
     if pair:
         ratio = line.ratios[1]
-        return [*shown, "" if ratio is None else f"{ratio:.2f} x", "" if ratio is None else f"{ratio - 1.0:+.0%}"]
+        return [*shown, "" if ratio is None else f"{ratio:.2f} x", "" if ratio is None else _change(ratio)]
     rest = [f"{text} ({ratio:.2f} x)" if ratio is not None else text
             for text, ratio in zip(shown[1:], line.ratios[1:count], strict=True)]  # fmt: skip
     return [shown[0], *rest]
+
+
+def _change(ratio: float) -> str:
+    """A ratio as a change in percent; one that rounds to nothing has no sign."""
+    text = f"{ratio - 1.0:+.0%}"
+    return "0%" if text in ("-0%", "+0%") else text

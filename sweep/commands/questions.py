@@ -169,13 +169,14 @@ def _tell(command: str, text: str, overrides: list[str], as_json: bool) -> int:
 def _show(answered: Answered, sized: bool) -> None:
     from rich.console import Console
 
-    from sweep import sizing
+    from sweep import single_answer, sizing
     from sweep.tables import answer_table
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False,
                       soft_wrap=not sys.stdout.isatty())  # fmt: skip
     rows = answered.answer.rows
-    for line in sizing.lines(answered) if sized else answered.lines:
+    told = sizing.lines(answered) if sized else [*answered.lines, *single_answer.lines(answered)]
+    for line in told:
         console.print(line, markup=False)
     for table in sizing.tables(rows) if sized and len(answered.study.designs) > 1 else answer_table(rows):
         console.print(table)

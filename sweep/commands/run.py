@@ -16,7 +16,7 @@ from sweep.errors import STOPPED, NothingFeasible, exit_code
 from sweep.failures import FOLDER
 from sweep.finished import as_object, page_of, why_of
 from sweep.running import Finished, run_study
-from sweep.study import load
+from sweep.study import Study, load
 from sweep.tables import answer_table, certainty_tables
 
 _SHOWN = 10  # failed cases listed in the message
@@ -75,7 +75,7 @@ def run(
         return exit_code(stop)
     if not as_json:
         show(finished, wide=all_sizes)
-    page = page_of(asked, finished) if report else None
+    page = _page(asked, finished) if report else None
     why = why_of(asked, finished)
     if as_json:
         sys.stdout.write(json.dumps(as_object(finished, page, why), allow_nan=False) + "\n")
@@ -84,9 +84,24 @@ def run(
     if finished.failed:
         sys.stderr.write(_failures(finished))
         return FAILED
+    if report and page is None:
+        return FAILED
     if why is not None:
         raise NothingFeasible("\n".join(why.lines()))
     return 0
+
+
+def _page(study: Study, finished: Finished) -> str | None:
+    """Where the report is; None, and a line that says so, where it cannot be written: the rows are kept."""
+    try:
+        return page_of(study, finished)
+    except OSError as failure:
+        reason = failure.strerror or failure
+        sys.stderr.write(
+            f"{finished.path}: the report cannot be written ({reason}); every row is kept, and "
+            f"`sweep report {quote(str(finished.path))}` writes it when there is room\n"
+        )
+        return None
 
 
 def show(finished: Finished, wide: bool) -> None:

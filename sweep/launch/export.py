@@ -59,6 +59,8 @@ _OF_RECORDS = {
     "llm-foundry": "torchtitan",
 }
 
+_ONLY_ON = {"mindspeed-llm": "Huawei", "vllm-ascend": "Huawei", "tensorrt-llm": "NVIDIA"}
+
 
 def framework(kind: str, record: str, vendor: str, to: str | None) -> tuple[str, bool]:
     """The framework to export to, and whether the record of the software names it.
@@ -122,6 +124,9 @@ def launch(found: Explanation | ServedExplanation, origin: str, to: str | None =
         (alone,) = found.costs
         other = "prompts" if alone == "decode" else "decoding"
         remarks.insert(0, f"Only {alone} was studied: limits of tokens and sequences leave {other} out.")
+    maker = _ONLY_ON.get(name)
+    if maker is not None and vendor and vendor.lower() != maker.lower():
+        remarks.insert(0, f"{made.framework} runs on chips of {maker}, and {found.system.chip.name} is none.")
     broken = found.violations()
     if broken:
         remarks.insert(0, "The layout does NOT run as it is: " + ", ".join(broken) + ".")

@@ -43,7 +43,12 @@ def _parallelism(one: InstanceJob, job: ServingJob, found: Arguments, keys: dict
     groups = one.data_parallel > 1
     found.set("--tp_size", one.tensor_parallel * one.data_parallel)
     found.set("--pp_size", one.pipeline_parallel)
-    found.when(one.context_parallel > 1, "--cp_size", one.context_parallel)
+    if one.context_parallel > 1:
+        found.set("--cp_size", one.context_parallel)
+        keys["cp_config.cp_type"] = "HELIX"  # without it the heads are divided (Ulysses), not the cache
+        keys["cp_config.tokens_per_block"] = job.block
+        if one.kind != "decode":
+            found.lacks("a context divided over ranks that also read prompts: HELIX is for instances that decode alone")
     keys["enable_attention_dp"] = groups
     if groups and one.tensor_parallel > 1:
         found.lacks(f"{one.data_parallel} attention groups of {one.tensor_parallel} ranks; the command makes every "

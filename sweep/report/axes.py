@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sweep.columns import QUANTITIES
-from sweep.report.view import axis_title
+from sweep.report.view import axis_title, name_of
 
 _INK = "rgba(0,0,0,0.55)"
+_SHORT_UNITS = {"W": "W", "J": "J", "s": "s", "byte": "B"}  # as they stand behind a number
 _MANY_TIMES = 30.0  # ends of an axis so far apart are drawn in logarithms
 
 
@@ -18,6 +19,9 @@ def axis(quantity: str, values: Iterable[float | None], title: str | None = None
     known = [float(value) for value in values if value is not None and math.isfinite(value) and value > 0]
     far = bool(known) and max(known) > _MANY_TIMES * min(known)
     found: dict[str, Any] = {"title": {"text": title or axis_title(quantity)}, "type": "log" if far else "linear"}
+    unit = "" if title else QUANTITIES[quantity].dimension.unit
+    if unit in _SHORT_UNITS and not far:  # in logarithms only some ticks would have it
+        found |= short_ticks(_SHORT_UNITS[unit]) | {"title": {"text": name_of(quantity)}}
     if far:
         found["dtick"] = 1 if max(known) > 1e3 * min(known) else "D2"
     if known and max(known) >= 1e3:
@@ -25,6 +29,11 @@ def axis(quantity: str, values: Iterable[float | None], title: str | None = None
     if not far:
         found["rangemode"] = "tozero"
     return found
+
+
+def short_ticks(unit: str) -> dict[str, str]:
+    """Ticks of an axis with the prefix and the unit in them, as in "20 MW"."""
+    return {"tickformat": "~s", "ticksuffix": unit}
 
 
 def direction(quantity: str) -> str:

@@ -6,28 +6,26 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sweep import catalogue
-from sweep.designs import Design, machine
-from sweep.page import COLOURS, Block, Chart, Table, Text, plain
+from sweep.page import COLOURS, Block, Chart, Choice, Table, Text, plain
 from sweep.report.axes import figure, over_bars
 from sweep.report.view import name_of
-from sweep.residuals import Residual, residual_of
+from sweep.residuals import Residual
+from sweep.single_answer import error_of
 from sweep.study import Study
 
 
 def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> list[Block]:
     """The error of each design, model and quantity that was ever compared with measurements."""
     rows: list[list[Any]] = []
-    bars: list[tuple[str, Residual]] = []
+    bars: dict[str, list[tuple[str, Residual]]] = {}
     for design in study.designs:
         for model in models:
             for quantity in quantities:
-                found = _residual(study, design, model, quantity)
+                found = error_of(design, model, quantity, study.phase != "training")
                 if found is None:
                     continue
                 low, high = found.band(1.0)
-                label = f"{design.label}, {model}: {name_of(quantity)}"
-                bars.append((label, found))
+                bars.setdefault(name_of(quantity), []).append((f"{design.label}, {model}", found))
                 rows.append([
                     design.label, model, name_of(quantity), f"{math.exp(found.log_bias) - 1.0:+.0%}",
                     f"{low:.2f} to {high:.2f}", found.basis,
@@ -41,16 +39,11 @@ def blocks(study: Study, models: Sequence[str], quantities: Sequence[str]) -> li
         "the range times the prediction. Where nothing of the software was measured, the spread over other software "
         "stands in."
     )
-    return [Text(text), _chart(bars), Table(columns, rows, folded="The same in numbers, and what they rest on")]
+    charts = Choice("Of the", [(name, [_chart(name, found)]) for name, found in bars.items()])
+    return [Text(text), charts, Table(columns, rows, folded="The same in numbers, and what they rest on")]
 
 
-def _residual(study: Study, design: Design, model: str, quantity: str) -> Residual | None:
-    kind = "dense" if catalogue.architecture(model, design.extra).experts is None else "MoE"
-    chip = machine(design).chip.name
-    return residual_of(design.stack, kind, chip, quantity, study.phase != "training")
-
-
-def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
+def _chart(quantity: str, bars: Sequence[tuple[str, Residual]]) -> Chart:
     places = list(range(len(bars)))
     middles = [math.exp(-one.log_bias) for _, one in bars]
     bands = [one.band(1.0) for _, one in bars]
@@ -70,7 +63,7 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
         ],
     }  # fmt: skip
     layout = {
-        "xaxis": {"title": {"text": "measured / predicted"}},
+        "xaxis": {"title": {"text": f"measured / predicted {quantity}"}},
         **over_bars([plain(label) for label, _ in bars]),
         "shapes": [{"type": "line", "x0": 1, "x1": 1, "yref": "paper", "y0": 0, "y1": 1, "line": {"dash": "dot"}}],
         "showlegend": False,
@@ -81,5 +74,5 @@ def _chart(bars: Sequence[tuple[str, Residual]]) -> Chart:
         "Hollow: nothing of this software was measured."
     )
     formula = "residual = log(predicted / measured), fitted by software, kind and chip"
-    name, height = "Error of predictions against measurements", 120 + 44 * len(bars)
+    name, height = f"Error of predictions against measurements, {quantity}", 120 + 44 * len(bars)
     return Chart(figure([trace], layout), meaning, formula, name, height)

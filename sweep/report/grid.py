@@ -10,7 +10,7 @@ from sweep.cases import Case, Question, records
 from sweep.degrees import Cell, best_of_each
 from sweep.page import Chart, plain
 from sweep.report.axes import figure
-from sweep.report.view import View, name_of
+from sweep.report.view import View, axis_title, name_of
 
 # Layouts of a case that are evaluated for a picture: half a second.
 MOST_LAYOUTS = 3_000_000
@@ -88,7 +88,9 @@ def _chart(
         "text": texts, "texttemplate": "%{text}", "customdata": told, "hovertext": told, "hoverinfo": "text",
         "hoverongaps": True, "colorscale": _SCALE, "reversescale": view.objective.better == "less",
         "xgap": 2, "ygap": 2,
-        "colorbar": {"thickness": 14, "tickformat": "~s"},
+        "colorbar": {
+            "thickness": 14, "tickformat": "~s", "title": {"text": axis_title(view.objective.name), "side": "right"},
+        },
     }  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "tensor parallelism (TP)"}, **ticks},
@@ -113,7 +115,8 @@ _NAMES = {"pp": "pipeline stages (PP)", "ep": "expert parallelism (EP)"}
 def _text(cell: Cell | None, best: float) -> str:
     if cell is None or cell.excess > 0 or not best:
         return ""
-    return f"{cell.value / best:.0%}"
+    share = cell.value / best
+    return "&lt;1%" if 0.0 < share < 0.005 else f"{share:.0%}"
 
 
 def _told(pair: tuple[int, int], second: str, cell: Cell | None, name: str, unit: str) -> str:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from model import units
-from sweep.answer import layout_text
-from sweep.cases import Case, Question, records
-from sweep.columns import QUANTITIES
-from sweep.columns import plain as plain_value
-from sweep.degrees import Cell, best_of_each
 from sweep.page import COLOURS, Block, Chart, Table, Text, plain
+from sweep.relaxations import Near, why_nothing
 from sweep.report.axes import figure, hatching, over_bars
-from sweep.report.grid import MOST_LAYOUTS
-from sweep.search import rows_of
+from sweep.study import Study
 
 Failure = Mapping[str, Any]
 _LOOKS = (
@@ -27,34 +19,41 @@ _LOOKS = (
     (COLOURS[2], "-"),
     (COLOURS[0], "|"),
 )
-_CASES = 12  # whose layouts are looked through for the nearest
 
 
-def blocks(failed: Sequence[Failure], cases: Iterable[Case], question: Question | None) -> list[Block]:
-    """What keeps cases from being feasible.
+def blocks(study: Study, failed: Sequence[Failure]) -> list[Block]:
+    """What keeps cases from being feasible, what came nearest, and what would free most.
 
     Parameters
     ----------
     failed
-        Cases without a feasible layout, as the answer has them.
-    cases, question
-        Of the study, to look for the nearest layouts; without a question none is looked for.
+        Cases of the study without a feasible layout, as the answer has them.
     """
     found: list[Block] = [Text(_summary(failed), strong=True)]
     if any(one.get("broken") for one in failed):
         found.append(_chart(failed))
-    near = list(_nearest(failed, cases, question)) if question is not None else []
-    if near:
-        found += [
-            Text(
-                "The nearest layouts: of all legal ones those whose violations are the smallest shares of their limits."
-            ),
-            Table(("design", "work", "chips", "layout", "short of", "feasible if"), near),
-        ]
+    why = why_nothing(study, failed)
+    near: list[list[Any]] = [
+        [one.design, one.work, f"{one.chips:,}", one.layout, _breaks(one), one.bound_by] for one in why.nearest
+    ]
+    found.append(
+        Table(
+            ("design", "work", "chips", "layout", "breaks", "bound by"),
+            near,
+            "The nearest layouts: their violations are the smallest shares of their limits",
+        )
+    )
+    freed: list[list[Any]] = [[one.to, f"{'' if one.exact else 'at least '}{one.frees:,}"] for one in why.relaxations]
+    found.append(Table(("what would make layouts feasible", "how many"), freed, "What would free most comes first"))
     rows = [[one.get("design", ""), one.get("work", ""), one.get("chips", f"case {one.get('case')}"), one["reason"]]
             for one in failed]  # fmt: skip
     found.append(Table(("design", "work", "chips", "why not"), rows, folded=f"All {len(rows):,} cases"))
-    return found
+    return [one for one in found if not isinstance(one, Table) or one.rows]
+
+
+def _breaks(one: Near) -> str:
+    """What a layout breaks, in words."""
+    return "; ".join(f"{_rule(name)}: {text}" for name, text in one.breaks.items())
 
 
 def _summary(failed: Sequence[Failure]) -> str:
@@ -73,7 +72,7 @@ def _summary(failed: Sequence[Failure]) -> str:
 
 
 def _rule(name: str) -> str:
-    return {"hbm_bytes": "the memory of a rank"}.get(name, name.removeprefix("limit_").replace("_", " "))
+    return "the memory of a rank" if name == "hbm_bytes" else name.removeprefix("limit_").replace("_", " ")
 
 
 def _chart(failed: Sequence[Failure]) -> Chart:
@@ -100,35 +99,3 @@ def _chart(failed: Sequence[Failure]) -> Chart:
     meaning = "Share of the legal layouts of each case that break a rule. A bar of 100 % is a rule that none meets."
     return Chart(figure(traces, layout), meaning, "layouts that break the rule / legal layouts", "Broken rules",
                  120 + (28 + 18 * max(1, len(names))) * len(labels))  # fmt: skip
-
-
-def _nearest(failed: Sequence[Failure], cases: Iterable[Case], question: Question | None) -> Iterator[list[Any]]:
-    if question is None or question.phase != "training":
-        return
-    by_name = {(case.design.label, case.work.name, case.chips): case for case in cases if case.corner == "nominal"}
-    for one in failed[:_CASES]:
-        case = by_name.get((one.get("design", ""), one.get("work", ""), one.get("chips", 0)))
-        if case is None or not 0 < one["layouts"] <= MOST_LAYOUTS:
-            continue
-        known = records(question, case)
-        cells = best_of_each(question, known, question.search.objective, [("tp", "pp")])["tp", "pp"]
-        cell: Cell = min(cells.values(), key=lambda cell: (cell.excess, cell.layout))
-        found = rows_of(question, known, np.asarray([cell.layout]))
-        row = {name: plain_value(name, values[0]) for name, values in found.items()}
-        yield [case.design.label, case.work.name, f"{case.chips:,}", layout_text(row), *_short_of(question, row)]
-
-
-def _short_of(question: Question, row: Mapping[str, Any]) -> tuple[str, str]:
-    """What a row breaks and by how much, and the limits at which it would not."""
-    over, if_ = [], []
-    excess = row.get("violation_hbm_bytes") or 0.0
-    if excess > 0:
-        over.append(f"memory: {units.show(excess, 'byte')} over")
-        if_.append(f"a rank had {row['hbm_used_bytes'] / (row['hbm_used_bytes'] - excess):.2f} x the memory")
-    for name, sense, _ in question.constraints:
-        excess = row.get(f"violation_limit_{name}") or 0.0
-        if excess > 0:
-            unit = QUANTITIES[name].dimension.unit
-            over.append(f"{name}: {units.show(excess, unit)} {'over' if sense == '<=' else 'under'}")
-            if_.append(f"{name} {sense} {units.show(row[name], unit)}")
-    return ("; ".join(over), " and ".join(if_))

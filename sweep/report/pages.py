@@ -104,7 +104,7 @@ def _views(found: Kept) -> Iterator[View]:
 def _commands(found: Kept) -> str:
     """What goes on from a row."""
     run = quote(f"{where(found.path)}#{{row}}")
-    return f"sweep explain {run}\nsweep export {run} --to {{to}}"
+    return f"sweep explain {run}\nsweep export {run}"
 
 
 def where(path: Place) -> str:
@@ -119,8 +119,6 @@ def _answer(told: _Told) -> Iterator[Section]:
     if not found.answer.rows:
         blocks.append(Text("No design has a feasible layout.", strong=True))
     blocks += [Text(_headline(view), strong=True) for view in told.views if view.leaders]
-    if told.views and told.views[0].leaders:
-        blocks.append(_facts(told.views[0]))
     blocks += told.each(_answer_table)
     remarks = [Text(text) for text in (*found.notes, *found.answer.remarks)]
     blocks += remarks[:1] if len(remarks) == 1 else [_folded(found)] if remarks else []
@@ -138,10 +136,18 @@ def _headline(view: View) -> str:
     unit = view.objective.dimension.unit
     size = "" if "phase" in best and best.get("load_tokens_per_s") else f" on {best['chips']:,} chips"
     value = "none" if best[name] is None else units.show(best[name], unit)
+    band = band_text(best, name)
+    value += f" (10 to 90 %: {band})" if band else ""
     text = f"{view.title}: {best['design']}{_rumour(best)} has the {_best_word(view)} {name_of(name)}, {value}{size}"
-    behind = [f"{row['design']}{_rumour(row)} {row[name] / best[name]:.2f} x" for row in others
+    behind = [f"{row['design']}{_rumour(row)} {row[name] / best[name]:.2f} x{_ends(row, best, name)}" for row in others
               if row[name] is not None and best[name]]  # fmt: skip
     return f"{text}, {row_layout(best)}." + (f" Beside it: {', '.join(behind)}." if behind else "")
+
+
+def _ends(row: Row, best: Row, name: str) -> str:
+    """The band of a row over the best of another, where it has one."""
+    low, high = (row.get(f"{name}_{end}") for end in ("p10", "p90"))
+    return f" ({low / best[name]:.2f} to {high / best[name]:.2f})" if low is not None and high is not None else ""
 
 
 def _best_word(view: View) -> str:
@@ -153,7 +159,7 @@ def _rumour(row: Row) -> str:
 
 
 def _facts(view: View) -> Facts:
-    """A few numbers of the first comparison's best design."""
+    """A few numbers of a comparison's best design."""
     best = view.leaders[0]
     names = [view.objective.name, "tokens_per_s", "tokens_per_s_per_chip", "mfu", "tpot_s", "ttft_s", "power_w",
              "energy_per_token_j", "usd_per_million_tokens", "hbm_used_bytes"]  # fmt: skip
@@ -189,7 +195,7 @@ def _answer_table(view: View) -> list[Block]:
         cells += [_cell(row, one) for one in others]
         rows.append([*cells, row_layout(row), f"#{row['row']}"])
     table = Table(columns, rows, folded=f"Every size: {len(rows)} rows" if len(rows) > 8 else "")
-    return [table]
+    return [_facts(view), table]
 
 
 def _cell(row: Row, name: str) -> str:
@@ -200,9 +206,8 @@ def _cell(row: Row, name: str) -> str:
 def _why_not(told: _Told) -> Iterator[Section]:
     failed = told.found.answer.failed
     if failed:
-        question = told.question if told.cases else None
         title = "Why nothing fits" if not told.found.answer.rows else "What does not fit"
-        yield Section(title, nothing.blocks(failed, told.cases, question))
+        yield Section(title, nothing.blocks(told.found.study, failed))
 
 
 def _front(told: _Told) -> Iterator[Section]:

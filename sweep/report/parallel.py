@@ -23,18 +23,14 @@ def chart(view: View) -> Chart | str:
         return 'The run kept too few layouts to see what good ones have in common: rows = "top:50" keeps more.'
     name = view.objective.name
     values = [float(row[name]) for row in rows]
-    far = min(values) > 0 and max(values) > 30 * min(values)
-    if far:
-        values = [math.log10(value) for value in values]
-    title = f"log10 of {axis_title(name)}" if far else axis_title(name)
+    title = axis_title(name)
     dimensions = [_dimension(one, rows) for one in names]
-    # named ticks would be what a brush snaps to
-    last = f"log10 {heading(name)}" if far else heading(name)
-    dimensions.append({"label": plain(last), "values": values, "tickformat": "" if far else "~s"})
+    # no logarithms: their ticks would have to be named, and a brush snaps to named ticks
+    dimensions.append({"label": plain(heading(name)), "values": values, "tickformat": "~s"})
     trace = {
         "type": "parcoords", "dimensions": dimensions,
         "line": {
-            "color": values, "colorscale": "Cividis", "reversescale": view.objective.better == "less",
+            "color": _spread(values), "colorscale": "Cividis", "reversescale": view.objective.better == "less",
         },
         "labelside": "top", "rangefont": {"size": 1, "color": "rgba(0,0,0,0)"},
         "unselected": {"line": {"opacity": 0.08}},
@@ -45,14 +41,20 @@ def chart(view: View) -> Chart | str:
         "move its axis."
     )
     left = 16 + 8 * max((len(text) for text in dimensions[0].get("ticktext", ())), default=4)
-    formula = f"colour = {title}"
-    return Chart(figure([trace], {"margin": {"t": 60, "l": left, "r": 60, "b": 30}}), meaning, formula,
+    formula = f"last axis = {title}"
+    return Chart(figure([trace], {"margin": {"t": 84, "l": left, "r": 72, "b": 30}}), meaning, formula,
                  f"Parallel coordinates, {view.title}", 460)  # fmt: skip
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """What colours follow: logarithms where values lie far apart."""
+    far = min(values) > 0 and max(values) > 30 * min(values)
+    return [math.log10(value) for value in values] if far else list(values)
 
 
 def _varying(view: View, rows: Sequence[Row]) -> list[str]:
     """Columns with more than one value, of the layout before others; those with a few values tell the most."""
-    known = ["design", "number_format", "chips", *SETS[view.study.phase].layout]
+    known = ["design", "chips", *SETS[view.study.phase].layout, "number_format"]
     known = [name for name in known if name in (rows[0] if rows else ())]
     counts = {name: len({row[name] for row in rows}) for name in known}
     found = [name for name in known if counts[name] > 1]
@@ -72,7 +74,7 @@ def _dimension(name: str, rows: Sequence[Row]) -> dict[str, Any]:
     values = [row[name] for row in rows]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         ticks = sorted(set(values))
-        if len(ticks) <= 12:  # powers of two mostly: at even distances
+        if len(ticks) <= 24:  # powers of two mostly: at even distances
             return {"label": plain(name), "values": [ticks.index(value) for value in values],
                     "tickvals": list(range(len(ticks))), "ticktext": [f"{tick:,}" for tick in ticks]}  # fmt: skip
         return {"label": plain(name), "values": [float(value) for value in values]}

@@ -84,7 +84,7 @@ def _traces(view: View, pair: Pair) -> Iterator[dict[str, Any]]:
         places = view.seen.designs[label].fronts.get(pair, [])
         trace = _points(view, pair, places, view.colour(label), view.symbol(label), size=10)
         line = {"color": view.colour(label), "width": 2}
-        yield trace | {"mode": "lines+markers", "line": line, "name": plain(label), "showlegend": True}
+        yield trace | {"mode": "lines+markers", "line": line, "name": plain(view.marked(label)), "showlegend": True}
     yield _front_of_all(view, pair)
     yield _baselines(view, pair)
 

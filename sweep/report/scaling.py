@@ -12,8 +12,8 @@ from sweep.report.view import Row, View, name_of, shortened
 
 QUANTITIES_SHOWN = ("tokens_per_s", "power_w", "energy_per_token_j")
 _MEANINGS = {
-    "tokens_per_s": "Tokens per second of the whole cluster, the best layout at each size. A straight line through the "
-    "origin would be perfect scaling.",
+    "tokens_per_s": "Tokens per second of the whole cluster, the best layout at each size. Scaling is perfect where "
+    "twice the chips bring twice the tokens.",
     "power_w": "Mean power of the whole cluster at the building's meter.",
     "energy_per_token_j": "Joules of a token: power over throughput. A line that rises says that growing wastes.",
 }
@@ -63,7 +63,7 @@ def _chart(view: View, quantity: str) -> Chart:
 def _bars(view: View, quantity: str) -> Chart:
     """Designs of one size each, side by side."""
     rows = [row for label in view.designs for row in view.answer if row["design"] == label]
-    labels = [f"{plain(shortened(row['design']))} {row['chips']:,}" for row in rows]
+    labels = [f"{plain(shortened(view.marked(row['design'])))} {row['chips']:,}" for row in rows]
     trace: dict[str, Any] = {
         "type": "bar", "orientation": "h", "y": labels, "x": [row.get(quantity) for row in rows],
         "marker": {"color": [view.colour(row["design"]) for row in rows]},
@@ -71,7 +71,7 @@ def _bars(view: View, quantity: str) -> Chart:
     }  # fmt: skip
     ends = _error(rows, quantity, "ink")
     layout = {
-        "xaxis": axis(quantity, ()) | {"tickformat": "~s"}, "yaxis": {"autorange": "reversed", "showgrid": False},
+        "xaxis": {"tickformat": "~s"} | axis(quantity, ()), "yaxis": {"autorange": "reversed", "showgrid": False},
         "showlegend": False,
     }  # fmt: skip
     meaning = f"{_MEANINGS[quantity].partition('. ')[0].rstrip('.')}. Each design has one size, beside its name."
@@ -92,8 +92,9 @@ def _formula(view: View, quantity: str) -> str:
 def _trace(view: View, label: str, rows: Sequence[Row], quantity: str) -> dict[str, Any]:
     known = [row for row in rows if row.get(quantity) is not None]
     trace: dict[str, Any] = {
-        "type": "scatter", "mode": "lines+markers", "name": plain(label), "x": [row["chips"] for row in known],
-        "y": [row[quantity] for row in known], "line": {"color": view.colour(label), "width": 2},
+        "type": "scatter", "mode": "lines+markers", "name": plain(view.marked(label)),
+        "x": [row["chips"] for row in known], "y": [row[quantity] for row in known],
+        "line": {"color": view.colour(label), "width": 2},
         "marker": {"symbol": view.symbol(label), "size": 10, "color": view.colour(label)},
         "customdata": [view.places[row["row"]] for row in known],
     }  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 
 from model import units
 from sweep.page import Block, Chart, Choice, part_colour, plain
-from sweep.report.axes import figure, hatching, over_bars
+from sweep.part_meanings import OF
+from sweep.report.axes import figure, hatching, over_bars, short_ticks
 from sweep.report.view import Row, View, bar_label, row_layout
 
 _RUNNERS_UP = 3
@@ -43,10 +44,10 @@ def time_charts(view: View) -> list[Block]:
     whole = f"sum of parts = {'time of a pass' if 'phase' in rows[0] else 'step_time_s'}"
     equal = [{**row, **_for_equal_work(row)} for row in rows]
     options = [
-        (f"seconds of {what}", _chart(view, rows, "time", "s", head, f"bar = {whole}", f"time of {what} (s)")),
+        (f"seconds of {what}", _chart(view, rows, "time", "s", head, f"bar = {whole}", f"time of {what}")),
         ("chip-seconds of a million tokens", _chart(
             view, equal, "time", "s", f"{head} Scaled to equal work: half as long is twice the tokens of a chip.",
-            f"bar = 1e6 / tokens_per_s_per_chip, divided as {whole}", "chip-seconds of a million tokens (s)",
+            f"bar = 1e6 / tokens_per_s_per_chip, divided as {whole}", "chip-seconds of a million tokens",
         )),
     ]  # fmt: skip
     return [Choice("In", [(name, [chart]) for name, chart in options])]
@@ -68,7 +69,7 @@ def memory_chart(view: View) -> Chart | None:
         "Memory in use on the fullest rank of the same layouts. The line across a bar is what a rank has: a layout "
         "fits if its bar ends before it."
     )
-    return _chart(view, rows, "memory", "bytes", meaning, "bar = sum of parts = hbm_used_bytes", "memory (byte)")
+    return _chart(view, rows, "memory", "bytes", meaning, "bar = sum of parts = hbm_used_bytes", "memory")
 
 
 def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str, formula: str, title: str) -> Chart:
@@ -80,7 +81,7 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     unit = "byte" if kind == "memory" else "s"
     totals = [sum(row[name] or 0.0 for name in names) for row in rows]
     for number, name in enumerate(names):
-        word = name.removeprefix(f"{kind}_").removesuffix(f"_{suffix}").replace("_", " ")
+        word = _word(name)
         colour = part_colour(word, number)
         pattern = _PATTERNS[used.get(colour, 0) % len(_PATTERNS)]
         used[colour] = used.get(colour, 0) + 1
@@ -105,13 +106,31 @@ def _chart(view: View, rows: Sequence[Row], kind: str, suffix: str, meaning: str
     layout: dict[str, Any] = {
         "barmode": "stack",
         "uniformtext": {"minsize": 10, "mode": "hide"},
-        "xaxis": {"title": {"text": plain(title)}, "tickformat": "~s", "rangemode": "tozero"},
+        "xaxis": {
+            "title": {"text": plain(title)},
+            "rangemode": "tozero",
+            **short_ticks("B" if kind == "memory" else "s"),
+        },
         "legend": {"traceorder": "normal"},
         **over_bars([bar_label(row) for row in rows]),
     }
     if kind == "memory":
         layout["shapes"] = list(_capacities(rows))
-    return Chart(figure(traces, layout), meaning, formula, f"Stacked {kind}, {view.title}", 130 + 58 * len(rows))
+    parts = "; ".join(f"{_word(name)}: {OF[kind][_part(name)]}" for name in names)
+    return Chart(
+        figure(traces, layout),
+        f"{meaning} {parts[0].upper()}{parts[1:]}.", formula,
+        f"Stacked {kind}, {view.title}", 130 + 58 * len(rows),
+    )  # fmt: skip
+
+
+def _part(column: str) -> str:
+    """The part of time or memory that a column holds."""
+    return column.partition("_")[2].rpartition("_")[0]
+
+
+def _word(column: str) -> str:
+    return _part(column).replace("_", " ")
 
 
 def _capacities(rows: Sequence[Row]) -> Any:

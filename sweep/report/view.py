@@ -48,7 +48,7 @@ class View:
     pairs
         Axes of its charts.
     commands
-        What goes on from a row, with {row} for its place and {to} for what would launch it.
+        What goes on from a row, with {row} for its place.
     labels
         All designs of the study, in its order: a design looks the same in every comparison.
     """
@@ -80,6 +80,15 @@ class View:
         """Mark of a design."""
         return _SYMBOLS[self.labels.index(label) % len(_SYMBOLS)]
 
+    def marked(self, label: str) -> str:
+        """A design's name, with a word where its machine is a rumour."""
+        return f"{label} (rumour)" if label in self._rumoured else label
+
+    @cached_property
+    def _rumoured(self) -> frozenset[str]:
+        rows = (*self.answer, *self.rows.values())
+        return frozenset(row["design"] for row in rows if row["scenario"])
+
     def drawn(self, places: Sequence[int]) -> list[int]:
         """Those of some places whose rows are known."""
         return [place for place in places if place in self.rows]
@@ -94,7 +103,7 @@ class View:
         """The text of every row that is drawn."""
         places = sorted(self.rows)
         texts = tuple(row_text(self.rows[place], place) for place in places)
-        fields: list[dict[str, str | int]] = [{"row": one, "to": launcher_of(self.rows[one])} for one in places]
+        fields: list[dict[str, str | int]] = [{"row": one} for one in places]
         return Notes(texts, fields, self.commands)
 
     def best(self, label: str) -> list[Row]:
@@ -149,16 +158,8 @@ def row_layout(row: Row) -> str:
 def bar_label(row: Row) -> str:
     """A row above a bar: its design and size, and its layout."""
     rumour = " (rumour)" if row["scenario"] else ""
-    head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
-    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 58 - len(head))))}"
-
-
-def launcher_of(row: Row) -> str:
-    """What `sweep export` would write a row's launch arguments for."""
-    software = str(row["stack"])
-    if "phase" not in row:
-        return "mindspeed" if software.startswith("mind") else "megatron"
-    return next((name for name in ("sglang", "vllm") if software.startswith(name)), "vllm")
+    head = f"{shortened(row['design'])}{rumour}, {row['chips']:,} chips"
+    return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 76 - len(head))))}"
 
 
 def shortened(text: str, most: int = 28) -> str:

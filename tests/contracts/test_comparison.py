@@ -10,6 +10,7 @@ import pytest
 
 import sweep
 from sweep.cli import main
+from sweep.commands.compare import _change
 from sweep.errors import InputError
 
 STUDY = """
@@ -145,3 +146,17 @@ def test_mistakes_are_told(run: str, capsys: pytest.CaptureFixture[str], tmp_pat
         assert told in err
     with pytest.raises(InputError):
         sweep.compare()
+
+
+def test_a_change_that_rounds_to_nothing_has_no_sign() -> None:
+    """Neither -0% nor +0%."""
+    assert [_change(ratio) for ratio in (0.998, 1.0, 1.003, 0.99, 1.5)] == ["0%", "0%", "0%", "-1%", "+50%"]
+
+
+def test_chips_that_are_no_whole_units_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A rack of 72 is not divided: what is compared says how many chips it is of."""
+    code, out, _ = swept(capsys, "gb200-nvl72 100", "dgx-h100 104", "--model", "llama-3-8b", "--batch", "576")
+    assert code == 0
+    a, b = (line for line in out.splitlines() if line[:3] in ("A  ", "B  "))
+    assert "100 chips are taken as 72, whole units of 72" in a
+    assert "taken as" not in b

@@ -214,6 +214,20 @@ def test_degrees_multiply_to_the_ranks(to: str) -> None:
     assert int(made.variables["NNODES"]) * int(made.variables["NPROC_PER_NODE"]) == job.ranks == found * 64
 
 
+def test_tensorrt_divides_the_cache_as_it_was_predicted() -> None:
+    """Context parallelism of TensorRT-LLM divides the heads unless it is told to divide the cache."""
+    divided = {"context_parallel": 4, "data_parallel": 1, "expert_parallel": 4}
+    alone, both = (SERVERS["tensorrt-llm"](serving(kind=kind, **divided)) for kind in ("decode", "serving"))
+    (command,) = alone.commands
+    assert command.configuration["cp_config.cp_type"] == "HELIX"
+    assert (
+        command.configuration["cp_config.tokens_per_block"] == command.configuration["kv_cache_config.tokens_per_block"]
+    )
+    assert not any("HELIX" in one for one in alone.lacking)
+    assert any("HELIX" in one for one in both.lacking)
+    assert not any(key.startswith("cp_config") for key in SERVERS["tensorrt-llm"](serving()).commands[0].configuration)
+
+
 def test_megatron_writes_the_split_of_the_model() -> None:
     """An uneven split names every chunk: 61 layers on 8 stages of 2 chunks, embedding first, loss last."""
     made = TRAINERS["megatron-lm"](training(virtual_stages=2, schedule=2))
@@ -350,6 +364,16 @@ def test_a_layout_is_exported_to_the_framework_of_its_stack(capsys: pytest.Captu
     code, out, err = run(capsys, "export", *LAYOUT)
     assert (code, err) == (0, "")
     assert "--recipe llama31_405b_pretrain_config" in out and "model.tensor_model_parallel_size=8" in out
+
+
+def test_a_framework_of_other_chips_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """What runs on one maker's chips alone says so for another's."""
+    asked = ("--model", "llama-3-8b", "--chips", "8", "--layout", "dp=8", "--batch", "64")
+    _, script, _ = run(capsys, "export", "--system", "dgx-h100", *asked, "--to", "mindspeed-llm")
+    assert "MindSpeed-LLM runs on chips of Huawei, and h100 is none." in script
+    _, own, _ = run(capsys, "export", "--system", "dgx-h100", *asked, "--to", "megatron-lm")
+    assert own
+    assert "is none" not in own
 
 
 def test_json_and_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

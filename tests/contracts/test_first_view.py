@@ -51,6 +51,20 @@ def test_the_first_view_of_serving_has_seven_columns(loaded: bool) -> None:
     assert ("used" in kept) == loaded
 
 
+def test_a_band_is_of_the_rate_that_it_stands_beside() -> None:
+    """Designs of several number formats are compared by their tokens per second and chip, and so are their bands."""
+    found = sweep.try_(model="llama-3-8b", system="dgx-h100", chips=8, phase="decode", tpot="40 ms")["answer"][0]
+    ends = {"tokens_per_s_p10": 8e4, "tokens_per_s_p90": 16e4, "tokens_per_s_per_chip_p10": 1e4,
+            "tokens_per_s_per_chip_p90": 2e4, "row": 0}  # fmt: skip
+    told = []
+    for other in ("fp8", "int8"):
+        (table,) = answer_table([found | ends, found | ends | {"number_format": other}])
+        columns = {str(column.header): list(column.cells) for column in table.columns}
+        told.append(("tokens/s" in columns, columns["10 to 90 %"][0]))
+    assert found["number_format"] == "fp8"
+    assert told == [(True, "80 k to 160 k"), (False, "10 k to 20 k")]
+
+
 def test_the_first_view_of_bands_has_seven_columns() -> None:
     """Standings of designs whose numbers are uncertain."""
     standing = dict.fromkeys(("nominal", "p10", "p50", "p90", "best", "near_best", "rumoured_share"), 0.5)

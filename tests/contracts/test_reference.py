@@ -64,6 +64,7 @@ def test_every_section_of_the_pages_is_described() -> None:
     assert len(sections) > 12
     described = DOCS["report.md"] + DOCS["validation-cases.md"]
     assert [name for name in sorted(sections) if name not in described] == []
+    assert [name for name in sorted(sections) if f'"{name}"' not in TESTS] == []
 
 
 # ---------------------------------------------------------------------------------------------------- the tests

@@ -60,6 +60,13 @@ def test_every_part_is_there(elements: Elements, file: Path) -> None:
         assert str(case["id"]) in text
 
 
+def test_the_order_of_layouts_is_told_where_several_were_measured() -> None:
+    """Runs of one task on one machine that differ in their layout: how often the faster one is predicted faster."""
+    predictions = [one for case in read_cases([PUBLISHED / "training_cases.jsonl"]) for one in predict(case)]
+    text = "".join(Elements(validation_page(predictions, [])).words)
+    assert "Order of layouts" in text
+
+
 def figures(elements: Elements) -> list[dict[str, Any]]:
     """The charts' data."""
     kinds = [own.get("id") or "" for tag, own in elements.tags if tag == "script"]

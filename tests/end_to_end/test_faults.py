@@ -419,3 +419,33 @@ def test_kills_at_random_moments_lose_and_double_nothing(
 def keys(part: Path) -> list[tuple[int, int]]:
     table = pq.read_table(part, columns=["case", "layout_id"]).to_pydict()
     return list(zip(table["case"], table["layout_id"], strict=True))
+
+
+def test_a_report_that_cannot_be_written_loses_nothing(tmp_path: Path) -> None:
+    """Where there is no room for the page, the answer and the rows are there, and it is written later."""
+    file, out = study(tmp_path, [16, 32]), tmp_path / "runs"
+
+    def small_files() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))  # rows are small, the page is not
+
+    command = [sys.executable, "-m", "sweep.cli", "run", str(file), "--out", str(out), "--workers", "0"]
+    found = subprocess.run([*command, "--json"], capture_output=True, text=True, preexec_fn=small_files, check=False)
+    assert found.returncode == 1
+    (said,) = [line for line in found.stderr.splitlines() if "report" in line]
+    told = json.loads(found.stdout)
+    assert "cannot be written" in said
+    assert f"sweep report {told['run']}" in said
+    assert told["answer"]
+    assert told["report"] is None
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert Path(told["run"], "report.html").exists()
+
+
+def test_no_room_for_what_is_printed_is_not_bad_input() -> None:
+    """A full disk ends a command with 1, which says that it may be tried again."""
+    command = [sys.executable, "-m", "sweep.cli", "list", "chips"]
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (1, "sweep: No space left on device\n")

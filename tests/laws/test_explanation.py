@@ -125,6 +125,21 @@ def test_the_tree_holds_every_part_once() -> None:
     assert group_of("host", "J") == "around them"
 
 
+def test_the_tree_leaves_out_what_rounding_leaves() -> None:
+    """A part of a step that is 1e-16 of it is none; shares have no unit and no whole beside them."""
+    from rich.console import Console
+
+    printed = StringIO()
+    console = Console(width=120, file=printed)
+    console.print(tree_of("time", "s", {"compute": 10.0, "host": 1e-15, "bubble": 1e-6}))
+    console.print(tree_of("where the weeks go", "", {"useful": 0.9, "restart": 0.1}))
+    told = printed.getvalue()
+    assert "host" not in told
+    assert "bubble" in told
+    assert "where the weeks go\n" in told
+    assert [line.split()[1:3] for line in told.splitlines()[-2:]] == [["useful", "90.0%"], ["restart", "10.0%"]]
+
+
 def test_a_pass_of_serving_has_its_ends_too() -> None:
     """Each kind of pass lies between all traffic hidden and none, and says what it rests on."""
     from sweep.chosen import chosen_answer

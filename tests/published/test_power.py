@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -78,6 +80,68 @@ CASE = {
     "id": "mine", "kind": "power", "chip": "h100_sxm", "num_chips": 8, "boundary": "node", "cooling": "immersion",
     "state": "idle", "measured": {"idle_w": 2200.0},
 }  # fmt: skip
+
+
+ROOT = Path(__file__).resolve().parents[2]
+# What the page on power lists: words, and the rows behind them.
+LISTED = {
+    "nodes of 8 H100 in training: GPT-3 175B on 512, Llama-2-70B LoRA on 8, 64, 512, in tanks and with fans": (
+        "mlperf_gpt3_512h100_node", "mlperf_lora_1xh100", "mlperf_lora_8xh100", "mlperf_lora_64xh100",
+        "mlperf_lora_8xh100_air",
+    ),
+    "joules of the GPT-3 run, of its tokens, of its FLOPs": (
+        "mlperf_gpt3_512h100_energy", "mlperf_gpt3_512h100_j_per_tok", "mlperf_gpt3_512h100_j_per_flop",
+    ),
+    "node of 8 H100, Llama-2-13B, mean and peak": ("h100_node_train_frac", "h100_node_max"),
+    "node of 8 B200 in training and in serving": (
+        "mlperf_lora_b200", "mlperf_infer_b200_air", "mlperf_infer_b200_liquid_405b",
+    ),
+    "node of 8 H200 serving at 500 W": ("mlperf_infer_h200_500w",),
+    "rate of H200 at 350 to 500 W": ("perf_at_cap_500", "perf_at_cap_450", "perf_at_cap_400", "perf_at_cap_350"),
+    "idle nodes of H100 and B200": ("mlperf_node_idle_h100", "mlperf_node_idle_b200"),
+    "prefill of MI300X over its rating": ("gpu_prefill_frac_tdp",),
+    "decode of H200 over its rating (measured 0.20 to 0.48, mean 0.31)": ("gpu_decode_frac_tdp",),
+}  # fmt: skip
+NODES = ("nodes of 8 H100 in training", "node of 8 B200", "node of 8 H200")
+MARKED = re.compile(r"(<!-- table (power[a-z ]*) -->\n).*?(\n<!-- end -->)", re.S)
+
+
+def sizes(rows: Sequence[str]) -> list[float]:
+    """Absolute errors of some rows."""
+    return [abs(predictions()[row].error or 0.0) for row in rows]
+
+
+def power_table() -> str:
+    """The table of docs/power.md."""
+    lines = ["| group | rows | mean | largest |", "| --- | ---: | ---: | ---: |"]
+    for words, rows in LISTED.items():
+        found = sizes(rows)
+        lines.append(f"| {words} | {len(found)} | {100 * sum(found) / len(found):.1f} % | {100 * max(found):.1f} % |")
+    return "\n".join(lines)
+
+
+def sentence() -> str:
+    """What the README says of nodes."""
+    found = sizes([row for words, rows in LISTED.items() if words.startswith(NODES) for row in rows])
+    mean = 100 * sum(found) / len(found)
+    return (
+        f"Power of measured nodes (H100, H200, B200 in training and serving): {mean:.1f} % over {len(found)} rows "
+        "([docs/power.md](docs/power.md))."
+    )
+
+
+def written_anew(text: str) -> str:
+    """A page with its marked tables of power as they are now."""
+    made = {"power": power_table, "power nodes": sentence}
+    return MARKED.sub(lambda found: f"{found.group(1)}{made[found.group(2)]()}{found.group(3)}", text)
+
+
+@pytest.mark.parametrize("page", ["docs/power.md", "README.md"])
+def test_pages_hold_the_errors_of_now(page: str) -> None:
+    """`python -m tests.published.test_power` has nothing to write."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert MARKED.search(text)
+    assert written_anew(text) == text, "run python -m tests.published.test_power"
 
 
 def test_a_case_of_ones_own_is_predicted() -> None:
@@ -177,3 +241,8 @@ def test_a_cloudmatrix_that_decodes_stays_within_what_is_published() -> None:
     assert plugs.predicted is not None and meter.predicted is not None
     assert plugs.predicted / 160 < 559.378e3 / 384 < meter.predicted / 160
     assert meter.predicted / plugs.predicted == pytest.approx(1.15)  # the building
+
+
+if __name__ == "__main__":
+    for one in (ROOT / "docs" / "power.md", ROOT / "README.md"):
+        one.write_text(written_anew(one.read_text(encoding="utf-8")), encoding="utf-8")

@@ -15,10 +15,12 @@ import pytest
 from plotly.graph_objects import Figure
 
 import sweep
+from model import units
 from sweep.cases import Question, cases, records
 from sweep.columns import QUANTITIES
 from sweep.degrees import best_of_each
-from sweep.page import Block, Chart, Choice, Section, Side, Table, Text
+from sweep.page import Block, Chart, Choice, Facts, Section, Side, Table, Text
+from sweep.relaxations import why_nothing
 from sweep.report import FILE, sections, write
 from sweep.report.pages import _views
 from sweep.report.scan import FRONT
@@ -133,6 +135,37 @@ def test_the_best_of_each_degree_is_that_of_all_rows(second: str, runs: Any) -> 
                     assert cell.broken == "hbm_bytes"
 
 
+@each_run
+def test_every_part_of_a_bar_is_explained_under_it(name: str, runs: Any) -> None:
+    """A name in the legend of a stack stands in the words below, with what it is."""
+    with kept(runs[name]) as found:
+        told = sections(found)
+    for title in ("Where the time goes", "Where the memory goes"):
+        for chart in charts(told, title):
+            for trace in chart.figure["data"]:
+                assert f"{trace['name']}: " in chart.meaning.lower(), chart.name
+
+
+def test_a_rumour_is_called_one_wherever_its_design_is_named(runs: Any) -> None:
+    """In legends too; the answer gives its band, and the numbers of the answer are of what is compared."""
+    with kept(runs["unsure"]) as found:
+        told = sections(found)
+        views = list(_views(found))
+    for title in ("Front", "Against the size of the cluster"):
+        for chart in charts(told, title):
+            named = [str(trace.get("name")) for trace in chart.figure["data"]]
+            named += [str(label) for trace in chart.figure["data"] if trace["type"] == "bar" for label in trace["y"]]
+            assert any("910D (rumour)" in one for one in named) == ("bf16" in chart.name), chart.name
+            assert "910D" not in named
+    (answer,) = (one for one in told if one.title == "Answer")
+    assert re.search(r"910D \(rumour\) has .* \(10 to 90 %: [\d.]+ .* to ", str(answer.blocks[0]))
+    (choice,) = (block for block in answer.blocks if isinstance(block, Choice))
+    for view, (title, blocks) in zip(views, choice.options, strict=True):
+        (facts,) = (block for block in blocks if isinstance(block, Facts))
+        assert title == view.title
+        assert facts.facts[0].value == units.show(view.leaders[0]["tokens_per_s"], "token/s")
+
+
 def test_stacks_add_up(runs: Any) -> None:
     """The parts of each bar sum to the time of a step, and to the memory of the fullest rank."""
     with kept(runs["every_row"]) as found:
@@ -155,17 +188,20 @@ def test_stacks_add_up(runs: Any) -> None:
 
 
 def test_why_nothing_fits_names_the_nearest_layouts(runs: Any) -> None:
-    """Each case has a nearest layout, what it lacks, and limits at which it would be feasible."""
+    """What breaks its limits the least, what it breaks, and what would make layouts feasible, as the command says."""
     with kept(runs["nothing"]) as found:
         assert not found.answer.rows
         why = next(one for one in sections(found) if one.title == "Why nothing fits")
     assert isinstance(why.blocks[0], Text)
     assert "2 cases have no feasible layout" in why.blocks[0].text
-    near = next(block for block in why.blocks if isinstance(block, Table) and block.columns[-1] == "feasible if")
-    assert [row[2] for row in near.rows] == ["8", "16"]
+    asked = why_nothing(found.study, found.answer.failed)
+    near, freed = (block for block in why.blocks if isinstance(block, Table) and not block.folded)
+    assert near.columns[-2:] == ("breaks", "bound by")
+    assert [row[3] for row in near.rows] == [one.layout for one in asked.nearest]
     for row in near.rows:
-        assert "memory" in row[4]
-        assert re.search(r"power_w <= \d", row[5])
+        assert re.search(r"the memory of a rank: [\d.]+ GB", row[4])
+        assert re.search(r"power w: [\d.]+ kW \(<= 4 kW\)", row[4])
+    assert [row[0] for row in freed.rows] == [one.to for one in asked.relaxations]
 
 
 def test_the_tornado_is_of_the_numbers_that_the_study_asked_for(runs: Any) -> None:
@@ -194,6 +230,34 @@ def test_the_page_holds_study_versions_sources_and_errors(runs: Any) -> None:
     assert "scaled from a related part; no public figure" in text
     assert "cases of megatron-bridge-2026" in text
     assert folder.parent.parent.as_posix() not in text, "paths of the machine that wrote it stay there"
+
+
+def test_assumptions_are_counted_and_those_that_matter_stand_first(runs: Any) -> None:
+    """Every number behind the machines once, with its source; the kinds add up to all of them."""
+    with kept(runs["unsure"]) as found:
+        (told,) = (one for one in sections(found) if one.title == "Assumptions")
+    (facts,) = (block for block in told.blocks if isinstance(block, Facts))
+    tables = {block.caption or block.folded: block for block in told.blocks if isinstance(block, Table)}
+    every = next(table for title, table in tables.items() if re.fullmatch(r"All \d+", title.replace(",", "")))
+    assert sum(int(fact.value.replace(",", "")) for fact in facts.facts) == len(every.rows)
+    assert len({row[0] for row in every.rows}) == len(every.rows)
+    assert all(row[-1] for row in every.rows)
+    assert tables["Those that matter most"].rows[0][0] == every.rows[0][0]
+
+
+def test_errors_stand_for_each_quantity_with_their_bands(runs: Any) -> None:
+    """A chart of a quantity holds each design and model once; its bars and the table say the same."""
+    with kept(runs["unsure"]) as found:
+        (told,) = (one for one in sections(found) if one.title == "How wrong may it be")
+    (choice,) = (block for block in told.blocks if isinstance(block, Choice))
+    (table,) = (block for block in told.blocks if isinstance(block, Table))
+    assert [title for title, _ in choice.options] == ["time of a step", "memory of the fullest rank", "power"]
+    for quantity, (chart,) in choice.options:
+        assert isinstance(chart, Chart)
+        own = [row for row in table.rows if row[2] == quantity]
+        (trace,) = chart.figure["data"]
+        low = [x - less for x, less in zip(trace["x"], trace["error_x"]["arrayminus"], strict=True)]
+        assert [f"{end:.2f}" for end in low] == [row[4].split()[0] for row in own]
 
 
 def test_hostile_names_are_text(runs: Any) -> None:

@@ -10,6 +10,13 @@
     return new Set([...named, "xaxis", "yaxis"]);
   };
 
+  // A phone has no room for the whole of a label over a bar: its layout is cut.
+  const fitting = (text) => {
+    const [, head, rest] = /^(<b>.*<\/b> +)(.*)$/.exec(text) || [];
+    const room = Math.max(8, 50 - (head || "").length);
+    return !narrow() || !rest || rest.length <= room ? text : head + rest.slice(0, room - 1) + "…";
+  };
+
   // Merged by hand, since an axis of the figure keeps its own title, range and type.
   const dressed = (layout, has_axes) => {
     const ink = css("--ink"), faint = css("--line");
@@ -34,7 +41,11 @@
     }
     // Lines that a figure leaves without a colour are in the colour of the text.
     one.shapes = (layout.shapes || []).map((s) => ({ ...s, line: { color: ink, ...(s.line || {}) } }));
-    one.annotations = (layout.annotations || []).map((a) => ({ ...a, font: { color: ink, ...(a.font || {}) } }));
+    // Labels over bars hide the grid behind them.
+    one.annotations = (layout.annotations || []).map((a) => ({
+      ...(a.xref === "paper" ? { bgcolor: css("--paper"), borderpad: 0 } : {}),
+      ...a, text: fitting(a.text), font: { color: ink, ...(a.font || {}) },
+    }));
     return one;
   };
 
@@ -66,7 +77,7 @@
 
   // Where there is little room, parallel coordinates have the first few axes and the last.
   const fewer = (data) => !narrow() ? data : data.map((trace) => trace.type !== "parcoords" ? trace : {
-    ...trace, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
+    ...trace, labelangle: -30, dimensions: [...trace.dimensions.slice(0, -1).slice(0, 3), ...trace.dimensions.slice(-1)],
   });
 
   const CARTESIAN = ["scatter", "scattergl", "bar", "box", "violin", "heatmap", "histogram", "waterfall", "contour"];
