@@ -10,8 +10,8 @@ the power numbers to the least and the most. All other numbers stay nominal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -90,9 +90,9 @@ class Quantity:
         return str(self.value) if isinstance(self.value, str) else ", ".join(map(str, self.value))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entry:
-    """One file of the catalogue, checked.
+    """One file of the catalogue, checked. Two entries are one only if they are the same reading of a file.
 
     Attributes
     ----------
@@ -110,6 +110,14 @@ class Entry:
     text: str
     facts: Mapping[str, Any]
     quantities: Mapping[str, Quantity]
+    _inside: Mapping[str, Sequence[str]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """List what lies under each path once: machines of a study are read anew at hundreds of points."""
+        inside: dict[str, list[str]] = {}
+        for path in self.quantities:
+            inside.setdefault(path.rpartition(".")[0], []).append(path)
+        object.__setattr__(self, "_inside", inside)
 
     @property
     def title(self) -> str:
@@ -122,9 +130,7 @@ class Entry:
 
     def under(self, path: str, corner: At = "nominal") -> dict[str, Any]:
         """The quantities directly under a path, by their last name."""
-        start = f"{path}." if path else ""
-        inside = [key for key in self.quantities if key.startswith(start) and "." not in key.removeprefix(start)]
-        return {key.removeprefix(start): self.value(key, corner) for key in inside}
+        return {key.rpartition(".")[2]: self.value(key, corner) for key in self._inside.get(path, ())}
 
 
 class Reading(Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +64,7 @@ class Number:
         return "placeholder" if self.quantity.placeholder else self.quantity.kind
 
 
+@lru_cache(maxsize=2**16)  # asked for each number of a machine at each of hundreds of points
 def number_at(found: catalogue.Entry, path: str) -> Number | None:
     """The number at a path of an entry; None for a setting or a whole number."""
     quantity = found.quantities[path]
