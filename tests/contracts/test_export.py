@@ -193,7 +193,8 @@ def test_no_field_of_a_layout_is_dropped_in_silence(to: str, change: str) -> Non
 @pytest.mark.parametrize(
     ("field", "value"),
     [("tensor_parallel", 2), ("pipeline_parallel", 2), ("context_parallel", 2), ("data_parallel", 8),
-     ("expert_parallel", 8), ("micro_batches", 2), ("draft_tokens", 1), ("redundant", 16), ("batch", 1024)],
+     ("expert_parallel", 8), ("micro_batches", 2), ("micro_batches", 4), ("draft_tokens", 1), ("redundant", 16),
+     ("batch", 1024)],
 )  # fmt: skip
 def test_no_field_of_an_instance_is_dropped_in_silence(to: str, field: str, value: int) -> None:
     """The same for instances that serve."""
@@ -234,6 +235,15 @@ def test_dense_layers_ahead_of_the_mixtures_are_a_pattern() -> None:
     """DeepSeek-V3 has three dense layers first."""
     arguments = TRAINERS["megatron-lm"](training()).commands[0].arguments
     assert arguments["--moe-layer-freq"] == "([0]*3+[1]*58)"
+
+
+@pytest.mark.parametrize(("every", "option"), [(1, None), (4, 4), (10**6, None)])
+def test_windows_of_all_layers_stay_windows(every: int, option: int | None) -> None:
+    """Megatron takes "one layer in one" for no window at all: where no layer sees everything the option is left out."""
+    job = training("llama-3-8b")
+    job = replace(job, model=replace(job.model, window=4096, full_attention_every=every))
+    arguments = TRAINERS["megatron-lm"](job).commands[0].arguments
+    assert arguments["--window-size"] == "4095,0" and arguments.get("--window-attn-skip-freq") == option
 
 
 @pytest.mark.parametrize("stack", catalogue.names("stacks"))
