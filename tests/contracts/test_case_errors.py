@@ -66,6 +66,7 @@ def test_an_odd_field_gives_a_prediction_or_a_reason(data: st.DataObject) -> Non
         (("target",), -1, "target is -1"),
         (("tp",), 10**20, "tp is 100000000000000000000, not a positive whole number"),
         (("software",), "megatron", "software is 'megatron'"),
+        (("arch", "heads"), 10**6, "arch.head_dim is not stated, and 1000000 heads do not divide arch.hidden"),
     ],
 )
 def test_the_reason_names_the_field(path: tuple[str, ...], value: Any, told: str) -> None:
