@@ -70,24 +70,22 @@ def compare(
 
 
 def _show(found: Comparison, every: bool) -> None:
-    from rich.console import Console
-
+    from sweep.commands.terminal import console as opened
     from sweep.comparison import letter
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 160, highlight=False, soft_wrap=not terminal)
+    console = opened(160)
     for line in found.headline():
-        console.print(line, markup=False)
+        console.print(line)
     for place, (name, origin) in enumerate(zip(found.names, found.origins, strict=True)):
         console.print(f"{letter(place)}  {name}: {origin}" if name not in origin else f"{letter(place)}  {origin}",
-                      markup=False, style="dim")  # fmt: skip
+                      style="dim")  # fmt: skip
     count = len(found.names) if every else min(len(found.names), _SHOWN)
     console.print(_table(found, count, every))
     if count < len(found.names):
-        console.print(f"and {len(found.names) - count} more: --all", markup=False)
+        console.print(f"and {len(found.names) - count} more: --all")
     same = ", ".join(f"{line.name} {line.shown(0)}" for line in found.same if not _is_part(line.name))
     if same:
-        console.print(f"Same: {same}", markup=False, style="dim")
+        console.print(f"Same: {same}", style="dim")
 
 
 def _is_part(name: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.cli import main
 from sweep.validation import predict
 from sweep.validation_answer import as_json
 
@@ -73,6 +74,18 @@ def test_the_reason_names_the_field(path: tuple[str, ...], value: Any, told: str
     """The field at fault and its value."""
     (found,) = predict(put(CASES[0], path, value))
     assert found.reason is not None and told in found.reason
+
+
+def test_brackets_in_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id or a framework may hold what a terminal's markup would take for a tag."""
+    case = put(put(CASES[0], ("id",), "run [/b] 7"), ("software", "framework"), "mega[red]tron")
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text(json.dumps(case), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(cases), "--all"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "run [/b] 7" in said and "mega[red]tron" in said
 
 
 DECODING = next(case for case in SERVED if case["id"] == "cm384-decode-slo-50ms-4k-256")
