@@ -104,7 +104,7 @@ def _views(found: Kept) -> Iterator[View]:
 def _commands(found: Kept) -> str:
     """What goes on from a row."""
     run = quote(f"{where(found.path)}#{{row}}")
-    return f"sweep explain {run}\nsweep export {run} --to {{to}}"
+    return f"sweep explain {run}\nsweep export {run}"
 
 
 def where(path: Place) -> str:

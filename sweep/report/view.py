@@ -48,7 +48,7 @@ class View:
     pairs
         Axes of its charts.
     commands
-        What goes on from a row, with {row} for its place and {to} for what would launch it.
+        What goes on from a row, with {row} for its place.
     labels
         All designs of the study, in its order: a design looks the same in every comparison.
     """
@@ -94,7 +94,7 @@ class View:
         """The text of every row that is drawn."""
         places = sorted(self.rows)
         texts = tuple(row_text(self.rows[place], place) for place in places)
-        fields: list[dict[str, str | int]] = [{"row": one, "to": launcher_of(self.rows[one])} for one in places]
+        fields: list[dict[str, str | int]] = [{"row": one} for one in places]
         return Notes(texts, fields, self.commands)
 
     def best(self, label: str) -> list[Row]:
@@ -151,14 +151,6 @@ def bar_label(row: Row) -> str:
     rumour = " (rumour)" if row["scenario"] else ""
     head = f"{shortened(row['design'])}{rumour} {row['chips']:,}"
     return f"<b>{plain(head)}</b>  {plain(shortened(row_layout(row), max(12, 58 - len(head))))}"
-
-
-def launcher_of(row: Row) -> str:
-    """What `sweep export` would write a row's launch arguments for."""
-    software = str(row["stack"])
-    if "phase" not in row:
-        return "mindspeed" if software.startswith("mind") else "megatron"
-    return next((name for name in ("sglang", "vllm") if software.startswith(name)), "vllm")
 
 
 def shortened(text: str, most: int = 28) -> str:

@@ -147,7 +147,7 @@ def test_hover_tells_every_attribute_and_click_the_row(browser: Any, runs: Any) 
     panel.wait_for()
     run = f"runs/{runs['every_row'].name}#{number}"
     assert f"row #{number}" in panel.inner_text()
-    assert panel.locator("code").all_inner_texts() == [f"sweep explain '{run}'", f"sweep export '{run}' --to megatron"]
+    assert panel.locator("code").all_inner_texts() == [f"sweep explain '{run}'", f"sweep export '{run}'"]
     opened.close()
 
 
