@@ -449,3 +449,15 @@ def test_a_row_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], fin
         code, out, err = run(capsys, verb, f"{finished}#999")
         assert (code, out) == (2, "") and "rows, counted from 0" in err
         assert run(capsys, verb, f"{finished}#x")[0] == 2
+
+
+def test_what_is_exported_is_what_a_question_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    """A question of serving is the same to `sweep export` and to `sweep try`: prompts together or apart."""
+    asked = ("--model", "deepseek-v2", "--system", "dgx-h200", "--chips", "16", "--phase", "serving",
+             "--tpot", "100 ms", "--json")  # fmt: skip
+    _, tried, _ = run(capsys, "try", *asked)
+    (best,) = json.loads(tried)["answer"]
+    code, exported, _ = run(capsys, "export", *asked)
+    assert code == 0 and f"{best['tokens_per_s']:,.0f} tokens/s" in json.loads(exported)["job"][1]
+    code, _, said = run(capsys, "export", *asked[:-3], "--answer", "3 apples")
+    assert code == 2 and "--answer" in said
