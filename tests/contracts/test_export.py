@@ -453,8 +453,8 @@ def test_a_row_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], fin
 
 def test_what_is_exported_is_what_a_question_finds(capsys: pytest.CaptureFixture[str]) -> None:
     """A question of serving is the same to `sweep export` and to `sweep try`: prompts together or apart."""
-    asked = ("--model", "deepseek-v2", "--system", "dgx-h200", "--chips", "16", "--phase", "serving",
-             "--tpot", "100 ms", "--json")  # fmt: skip
+    asked = ("--model", "llama-3-70b", "--system", "dgx-h200", "--chips", "8", "--phase", "serving",
+             "--tpot", "30 ms", "--json")  # fmt: skip
     _, tried, _ = run(capsys, "try", *asked)
     (best,) = json.loads(tried)["answer"]
     code, exported, _ = run(capsys, "export", *asked)
