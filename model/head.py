@@ -63,7 +63,7 @@ def end_cost(system: System, stack: Stack, training: Training, layout: Layout, l
         embedding_s=embedding.seconds * slow,
         head_forward_s=head_forward.seconds * slow + repeated * layer.forward_s,
         head_backward_s=head_backward.seconds * slow + repeated * layer.backward_s,
-        logits_bytes=6.0 * shard.tokens * vocabulary,
+        logits_bytes=stack.logit_bytes * shard.tokens * vocabulary,
         matrix_joules=ends.matrix_joules + extra.matrix_joules + repeated * layer.matrix_joules,
         hbm_bytes=ends.hbm_bytes + extra.hbm_bytes + repeated * layer.hbm_bytes,
         boundary_gather_s=np.where(split, whole, 0.0),

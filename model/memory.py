@@ -122,8 +122,9 @@ def memory(
         held, gradients, optimizer = _states(stack, layout, weights, training.frozen_weights)
         activations = saved * np.where(single, 1.0, flying)
         if np.any(layout.offload):
-            kept = np.minimum(activations, 2.0 * np.maximum(dense.saved_bytes, mixture.saved_bytes))
-            kept = np.where(has(layout.offload, "activations", OFFLOADS), kept, activations)
+            leaving = stack.offload_share * activations
+            on_the_way = np.minimum(leaving, 2.0 * np.maximum(dense.saved_bytes, mixture.saved_bytes))
+            kept = activations - np.where(has(layout.offload, "activations", OFFLOADS), leaving - on_the_way, 0.0)
             state = np.where(has(layout.offload, "optimizer", OFFLOADS), 0.0, optimizer)
             left = activations - kept + optimizer - state
             away = np.maximum(away, left)

@@ -74,12 +74,14 @@ class Stack:
     # memory
     gradient_bytes: float = 4.0  # stored bytes per gradient element
     optimizer_bytes: float = 12.0  # fp32 master, first and second moment
+    logit_bytes: float = 6.0  # stored bytes per logit: 16 bits and fp32
     base_bytes: float = 1.5e9  # context, kernels, communication buffers
     usable_memory: float = 0.95  # share of HBM that may be planned (fragmentation)
     redone_matmuls: float = 0.0  # of linear layers, done again with the activation: policies that save the rest
     selective_recompute: tuple[str, ...] = ("core_attention",)  # what "selective" means here
     wider_recompute: tuple[str, ...] = ()  # what users take next, before everything; none: there is no such step
     recompute_share: float = 1.0  # share of the layers that recompute
+    offload_share: float = 1.0  # share of the layers whose activations leave for the host, where they do
     # what the stack does where a study or a published run does not say
     sequence_parallel: bool = True  # with tensor parallelism
     interleaves: bool = True  # the number of model chunks is tuned with the pipeline

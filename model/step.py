@@ -154,7 +154,7 @@ def _with_passes(layout: Layout, local: LocalCosts, slowest: _Slowest, whole: St
 
 
 def _offloaded(
-    system: System, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
+    system: System, stack: Stack, layout: Layout, local: LocalCosts, slowest: _Slowest, whole: Stage, share: Any
 ) -> _Slowest:
     """The slowest stage, and the whole, with what stages wait for activations on their way to the host and back.
 
@@ -164,7 +164,7 @@ def _offloaded(
     if system.host is None or not np.any(layout.offload):
         return slowest
     p = np.asarray(layout.pipeline_parallel, float)
-    saved = whole.of(local.dense.saved_bytes, local.mixture.saved_bytes) / p
+    saved = stack.offload_share * whole.of(local.dense.saved_bytes, local.mixture.saved_bytes) / p
     seconds = saved / (system.host.link_bandwidth * system.host.achieved_fraction)
     away = has(layout.offload, "activations", OFFLOADS)
 
@@ -235,7 +235,7 @@ def _pipelined(
     executed = whole.of(dense.matrix_joules, mixture.matrix_joules)
     forward_share = whole.of(dense.forward_joules, mixture.forward_joules) / executed
     slowest = _with_passes(layout, local, slowest, whole, forward_share)
-    slowest = _offloaded(system, layout, local, slowest, whole, forward_share)
+    slowest = _offloaded(system, stack, layout, local, slowest, whole, forward_share)
     slowest = _straggling(stack, layout, slowest)
     pipeline = PipelineTimes(
         stages=p,

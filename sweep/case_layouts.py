@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from model.architecture import Architecture
-from model.layout import RECOMPUTE_MODULES, SCHEDULES, Layout, recompute_code
+from model.layout import OFFLOADS, RECOMPUTE_MODULES, SCHEDULES, Layout, mask_of, recompute_code
 from model.stack import Stack
 from model.workload import Training
 from sweep.published import InexpressibleError, architecture, is_fully_sharded, number, number_format
 from sweep.recipes import settings
-from sweep.rematerialisation import recomputed
+from sweep.rematerialisation import offloaded_share, recomputed
 
 _MODULES = {
     "core_attn": "core_attention",
@@ -136,6 +136,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
     masks, _ = _recompute(case, stack)
     sequence = case.get("sequence_parallel")
     parallel = int(t > 1 and (stack.sequence_parallel if sequence is None else bool(sequence)))
+    away = mask_of(["activations"], OFFLOADS, "offload") if offloaded_share(case) else 0
     around = any("a2a" in str(f).lower() or "ulysses" in str(f).lower() for f in case.get("flags") or [])
     for micro in sizes:
         if batch % (micro * d):
@@ -150,7 +151,7 @@ def _rows(case: Mapping[str, Any], stack: Stack, model: Architecture, ranks: int
                     "expert_tensor_parallel": _expert_tensor(case, stack, t, t * c * d),
                     "micro_batch": micro, "global_batch": batch,
                     "sequence_parallel": parallel, "recompute": mask, "zero_stage": _zero_stage(case, stack),
-                    "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1),
+                    "schedule": _schedule(case, chunks), "context_exchange": int(around and c > 1), "offload": away,
                 }  # fmt: skip
 
 

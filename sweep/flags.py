@@ -14,6 +14,7 @@ from typing import Any
 
 from model.stack import Dispatch, Stack
 from sweep.recipes import Recipes, dropping, recipes, settings
+from sweep.rematerialisation import offloaded_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,4 +191,8 @@ def applied(stack: Stack, case: Mapping[str, Any], sizes: Recipes | None = None)
     if share is not None:
         stack = replace(stack, recompute_share=share)
         names.append(f"{share:.0%} of the layers recompute")
+    away = offloaded_share(case)
+    if away:
+        stack = replace(stack, offload_share=away)
+        names.append(f"activations of {away:.0%} of the layers in the host's memory")
     return stack, tuple(names)

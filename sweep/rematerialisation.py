@@ -1,8 +1,9 @@
-"""What a run of JAX recomputes, from the names that it gives its policies.
+"""What a run recomputes and what it keeps in the host's memory, from the names and lists of its policies.
 
 A policy names the tensors of a layer that are kept, on the chip or in the host's memory; all others are computed again
 by the backward pass. Source: AI-Hypercomputer/maxtext, layers/decoders.py (get_remat_policy) and configs/base.yml,
-where under the policy "custom" each tensor that is not listed is "remat".
+where under the policy "custom" each tensor that is not listed is "remat". Megatron-Core moves the activations of a
+number of layers: transformer_config.py (cpu_offloading_num_layers).
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from sweep.recipes import settings
 
 _PROJECTIONS = frozenset({"query_proj", "key_proj", "value_proj"})
 _DOTS = _PROJECTIONS | {"out_proj", "mlpwi", "mlpwo"}
@@ -30,9 +33,12 @@ _KEPT: Mapping[str, frozenset[str]] = {
     "save_out_proj": frozenset({"out_proj"}),
     "full": frozenset(),
 }
+_IN_THE_HOST = ("minimal_offloaded", "qkv_proj_offloaded")  # policies whose tensors all leave the chip
 _NAMED = re.compile(r"\b(?:remat(?:_policy)?)[ =:]+([a-z][a-z0-9_]*)", re.I)
-_PLACES = ("device", "offload", "offloaded")
+_AWAY = ("offload", "offloaded")
+_PLACES = ("device", *_AWAY)
 _OFFLOADED = re.compile(r"\b([a-z_]+?)(?: is)? offloaded to (?:the )?host", re.I)
+_LAYERS = re.compile(r"\bcpu[ _-]offload(?:ing)?(?:[ _-]num[ _-]layers)?[ =:]+(\d+)", re.I)
 
 
 def _texts(case: Mapping[str, Any]) -> Iterator[str]:
@@ -93,3 +99,25 @@ def recomputed(case: Mapping[str, Any]) -> tuple[str, ...] | None:
             return _modules(kept) if kept else None
     kept = _listed(case)
     return _modules(kept) if kept else None
+
+
+def offloaded_share(case: Mapping[str, Any]) -> float:
+    """Share of the layers whose kept activations lie in the host's memory; 0 where a case does not say so.
+
+    A list that keeps some tensors on the chip and some in the host's memory counts as the chip's: what each takes
+    depends on the model.
+    """
+    layers = (case.get("arch") or {}).get("layers")
+    moved = settings(case).get("cpu_offloading_num_layers")
+    for flag in case.get("flags") or []:
+        said = _LAYERS.search(str(flag))
+        moved = moved or (int(said.group(1)) if said else None)
+    if moved and layers:
+        return min(float(moved) / float(layers), 1.0)
+    for text in _texts(case):
+        found = _NAMED.search(text)
+        if found and found.group(1).lower() in _IN_THE_HOST:
+            return 1.0
+    tuned = (case.get("extra") or {}).get("tuning_params") or {}
+    stays = any(str(place) == "device" for place in tuned.values())
+    return 1.0 if _listed(case) and not stays else 0.0

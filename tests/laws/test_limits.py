@@ -62,6 +62,23 @@ def test_offloading_frees_the_chip_and_is_paid_in_time(case: Case) -> None:
             assert not np.any(away.memory.split.optimizer)
 
 
+@settings(max_examples=40)
+@given(case=cases())
+def test_the_more_layers_are_offloaded_the_more_the_chip_is_freed(case: Case) -> None:
+    """Memory falls and time rises with the share of layers whose activations leave; none of them changes nothing."""
+    here = case.layout.with_(offload=0 * case.layout.offload)
+    away = here.with_(offload=here.offload + ACTIVATIONS)
+    before = training_step(case.system, case.stack, case.training, here)
+    for share in (0.0, 0.3, 0.6, 1.0):
+        after = training_step(case.system, replace(case.stack, offload_share=share), case.training, away)
+        at_most(case, after.memory.total, before.memory.total, f"memory with {share:.0%} of the layers offloaded")
+        if share == 0:
+            at_most(case, before.memory.total, after.memory.total, "memory with nothing offloaded")
+        if case.system.host is not None:
+            at_most(case, before.step_time, after.step_time, f"step with {share:.0%} of the layers offloaded")
+        before = after
+
+
 @settings(max_examples=60)
 @given(case=cases())
 def test_full_recomputation_trades_memory_for_time(case: Case) -> None:

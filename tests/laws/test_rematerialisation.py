@@ -14,7 +14,7 @@ from model.layout import Layout, recompute_code
 from model.system import sliced
 from model.workload import Training
 from sweep import catalogue
-from sweep.rematerialisation import recomputed
+from sweep.rematerialisation import offloaded_share, recomputed
 
 DENSE = Architecture("dense", 8, 4096, 32, 8, 128, 14336, 32000)
 
@@ -54,6 +54,29 @@ def test_what_a_custom_policy_keeps_is_not_computed_again() -> None:
     assert found is not None
     assert "query_key_value" not in found
     assert {"core_attention", "attention_output", "feed_forward"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("case", "share"),
+    [
+        ({"flags": ["cpu offload 20 layers"], "arch": {"layers": 80}}, 0.25),
+        ({"extra": {"recipe_config": {"cpu_offloading_num_layers": 40}}, "arch": {"layers": 80}}, 0.5),
+        ({"flags": ["cpu offload 20 layers"]}, 0.0),
+        ({"extra": {"remat_policy": "qkv_proj_offloaded"}}, 1.0),
+        ({"flags": ["decoder_layer_input offloaded to host"]}, 1.0),
+        ({"extra": {"tuning_params": {"remat_policy": "custom", "query_proj": "offload"}}}, 1.0),
+        (
+            {"extra": {"tuning_params": {"remat_policy": "custom", "query_proj": "offload", "out_proj": "device"}}},
+            0.0,
+        ),
+        ({"extra": {"tuning_params": {"remat_policy": "custom", "decoder_layer_input": "device"}}}, 0.0),
+        ({"extra": {"remat_policy": "full"}}, 0.0),
+        ({}, 0.0),
+    ],
+)
+def test_what_lies_in_the_hosts_memory_is_read(case: dict[str, Any], share: float) -> None:
+    """By a number of layers, by the name of a policy, or by its list; a list of both places counts as the chip's."""
+    assert offloaded_share(case) == share
 
 
 def test_modules_of_a_dense_layer_add_up_to_all_of_it() -> None:
