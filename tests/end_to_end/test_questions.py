@@ -108,7 +108,7 @@ def test_the_size_says_why(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_of_several_machines_the_cheapest_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
     """Each machine has the cluster that it has alone, in order of dollars; a wrong name is told for each."""
-    narrow = ["--chips", "16", "--deployment", "colocated", "--set", "layout.pipeline_parallel=1"]
+    narrow = ["--chips", "48", "--deployment", "colocated", "--set", "layout.pipeline_parallel=1"]
     several = [*SIZE, "--system", "hgx-h20", *narrow]
     rows = asked(capsys, *several)["answer"]
     assert {row["system"] for row in rows} == {"dgx-h100", "hgx-h20"}
