@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from model.powers import power
 from model.silicon import Silicon
 
 
@@ -178,7 +179,7 @@ class Chip:
         if self.power_cap_w is None:
             return matmul.sustained_clock
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
-        return np.minimum(1.0, matmul.sustained_clock * np.maximum(above, 0.05) ** self.power.clock_exponent)
+        return np.minimum(1.0, matmul.sustained_clock * power(np.maximum(above, 0.05), self.power.clock_exponent))
 
     @property
     def thrift(self) -> Any:
@@ -193,8 +194,8 @@ class Chip:
         gamma = self.power.clock_exponent
         above = (self.power_cap_w - self.power.idle_w) / (self.power.board_w - self.power.idle_w)
         slowest = reduce(np.minimum, (fit.sustained_clock for fit in self.calibration.matmul.values()))
-        burst = np.asarray(slowest, float) ** (-1.0 / gamma)  # power above idle at which no clock rises any more
-        return np.clip(above, 0.05, burst) ** (1.0 - gamma)
+        burst = power(slowest, -1.0 / gamma)  # power above idle at which no clock rises any more
+        return power(np.clip(above, 0.05, burst), 1.0 - gamma)
 
 
 def launching(chip: Chip, share: Any) -> Chip:

@@ -20,6 +20,7 @@ import numpy as np
 from model.architecture import Architecture, Experts
 from model.collective import all_to_all, collective, place
 from model.modules import Shard
+from model.powers import power
 from model.stack import Stack
 from model.system import System
 from model.work import Traffic
@@ -30,7 +31,7 @@ _FAN_OUT = 0.9  # of the all-to-all rate, for the copies inside a domain
 
 def distinct_groups(groups: Any, visits: Any) -> Any:
     """Mean number of distinct groups that a token with `visits` uniform choices reaches."""
-    return groups * (1.0 - (1.0 - 1.0 / groups) ** visits)
+    return groups * (1.0 - power(1.0 - 1.0 / groups, visits))
 
 
 def _per_node(system: System, stack: Stack, shard: Shard, experts: Experts, row_bytes: Any) -> Traffic:

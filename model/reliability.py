@@ -19,6 +19,7 @@ import numpy as np
 
 from model.cost import Parts
 from model.layout import Array
+from model.powers import power
 
 if TYPE_CHECKING:
     from model.system import System
@@ -322,7 +323,7 @@ def slow_down(system: System, packages: Any) -> Array:
 
     def expected(ranks: Any) -> Array:
         spread = operation.jitter * np.sqrt(2.0 * np.log(np.maximum(ranks, 1.0)))
-        found = 1.0 - (1.0 - np.asarray(operation.slow_share)) ** (ranks / ranks_per_package)
+        found = 1.0 - power(1.0 - np.asarray(operation.slow_share), ranks / ranks_per_package)
         slow = operation.slow_loss / (1.0 - np.asarray(operation.slow_loss))
         return np.asarray((1.0 + spread) * (1.0 + slow * found))
 

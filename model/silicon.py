@@ -15,6 +15,7 @@ import numpy as np
 
 from model.cost import Parts
 from model.layout import Array
+from model.powers import power
 
 _WAFER_M = 0.3
 _EDGE_M = 0.003  # of the wafer that holds no good die
@@ -74,7 +75,7 @@ def poisson_yield(area_m2: Any, defects_per_m2: Any) -> Array:
 
 def negative_binomial_yield(area_m2: Any, defects_per_m2: Any, clustering: Any) -> Array:
     """Share of dies without a defect where defects cluster: never less than Poisson's."""
-    return np.asarray((1.0 + np.multiply(area_m2, defects_per_m2) / clustering) ** -np.asarray(clustering, float))
+    return np.asarray(power(1.0 + np.multiply(area_m2, defects_per_m2) / clustering, -np.asarray(clustering, float)))
 
 
 def _densities(clustering: Any) -> tuple[Array, Array]:
@@ -101,7 +102,7 @@ def sold_yield(die: Die) -> Array:
     mean = np.multiply(die.area_m2, die.process.defects_per_m2)[..., None] * density
     in_core = mean * np.asarray(die.core_fraction, float)[..., None] / die.cores
     good, bad = np.exp(-in_core), -np.expm1(-in_core)
-    term = good**die.cores
+    term = power(good, die.cores)
     enough = term
     for failed in range(die.cores - die.cores_good):
         term = term * (bad / good) * (die.cores - failed) / (failed + 1.0)

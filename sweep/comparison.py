@@ -122,7 +122,7 @@ class Comparison:
         """Each design against the first in what people ask for."""
         by_name = {line.name: line for line in self.lines}
         feasible = by_name["feasible"].values
-        told = [f"{_letter(place)} does NOT run, or meet its limits: sweep explain says what it breaks"
+        told = [f"{letter(place)} does NOT run, or meet its limits: sweep explain says what it breaks"
                 for place, runs in enumerate(feasible) if not runs]  # fmt: skip
         for place in range(1, len(self.names)):
             said = []
@@ -130,8 +130,8 @@ class Comparison:
                 ratio = by_name[name].ratios[place] if name in by_name else None
                 if ratio is not None and name in _HEAD:
                     said.append(f"{ratio:.2f} x the {_HEAD[name]}")
-            told.append(f"{_letter(place)} has {', '.join(said[:4])} of {_letter(0)}" if said else
-                        f"{_letter(place)} and {_letter(0)} have no quantity in common")  # fmt: skip
+            told.append(f"{letter(place)} has {', '.join(said[:4])} of {letter(0)}" if said else
+                        f"{letter(place)} and {letter(0)} have no quantity in common")  # fmt: skip
         return told
 
 
@@ -140,7 +140,8 @@ _HEAD = {"tokens_per_s": "tokens/s", "tokens_per_s_per_chip": "tokens/s per chip
          "usd_per_million_tokens": "cost per token"}  # fmt: skip
 
 
-def _letter(place: int) -> str:
+def letter(place: int) -> str:
+    """What a design is called beside others: A, B, ... and numbers behind Z."""
     return chr(ord("A") + place) if place < 26 else str(place + 1)
 
 

@@ -6,9 +6,8 @@ counts by how far it is from being feasible, so that a case without any has a ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from model.layout import SHORT, Array
 from sweep.cases import Question, Records
 from sweep.columns import QUANTITIES
 from sweep.evaluation import evaluate, partial_costs
+from sweep.limits import shares_over
 from sweep.space import BLOCK, Listing
 
 _NODES = 4096
@@ -73,7 +73,7 @@ def _look(question: Question, known: Records, quantity: str, listing: Listing, f
         for block in mesh.cut(BLOCK):
             cost = evaluate(known, partial, block)
             layout = partial.listing.layout(block)
-            shares = _shares(question, known, cost)
+            shares = shares_over(cost, known.stack, known.system, question.constraints)
             flat = {name: np.broadcast_to(share, block.shape).reshape(-1) for name, share in shares.items()}
             excess = np.sum(list(flat.values()), axis=0)
             value = sign * np.broadcast_to(np.asarray(QUANTITIES[quantity].read(cost)), block.shape).reshape(-1)
@@ -98,16 +98,3 @@ def _first_of_each(keys: Sequence[Array], value: Array, excess: Array) -> Array:
         own = own[excess[own] == excess[own].min()]
         places.append(own[np.argmin(value[own])])
     return np.asarray(places)
-
-
-def _shares(question: Question, known: Records, cost: Any) -> Mapping[str, Array]:
-    """How far beyond each limit, as a share of it; 0 where it is met."""
-    found = {}
-    for name, excess in cost.violations.items():
-        limit = known.stack.usable_memory * known.system.chip.hbm_bytes if name == "hbm_bytes" else 1.0
-        found[name] = np.maximum(np.asarray(excess) / limit, 0.0)
-    for name, sense, limit in question.constraints:
-        value = np.asarray(QUANTITIES[name].read(cost))
-        over = value - limit if sense == "<=" else limit - value
-        found[f"limit_{name}"] = np.maximum(over / abs(limit), 0.0)
-    return found

@@ -20,6 +20,7 @@ from sweep.cases import Case, Question, Records
 from sweep.columns import QUANTITIES
 from sweep.evaluation import evaluate, partial_costs
 from sweep.kinds import Known, known_case
+from sweep.limits import HBM, LIMIT, Limits, share_over, shares_over
 from sweep.search import nodes_at_once, rows_of
 from sweep.served import Served, constraints_of
 from sweep.serving_search import ServingCase, evaluated
@@ -29,10 +30,7 @@ from sweep.work import ServingWork
 
 TRAINED = 1 << 18  # layouts looked at, of all cases together
 SERVED: Mapping[str, int] = {"prefill": 1 << 16, "decode": 1 << 14, "serving": 1 << 11}
-LIMIT = "limit_"
-HBM, INSTANCES, SEQUENCES = "hbm_bytes", "instances", "engine_sequences"
-
-Limits = tuple[tuple[str, str, float], ...]
+INSTANCES, SEQUENCES = "instances", "engine_sequences"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,34 +131,16 @@ def _least_shares(records: Records, limits: Limits, listing: Listing) -> Array:
     for name, sense, limit in limits:
         if (QUANTITIES[name].better == "less") == (sense == "<="):
             value = QUANTITIES[name].sign * bound_values(records, floors, (name,))[:, 0]
-            worst = np.maximum(worst, _over(value, sense, limit))
+            worst = np.maximum(worst, share_over(value, sense, limit))
     return np.asarray(worst)
-
-
-def _over(value: Any, sense: str, limit: float) -> Array:
-    """By how much of its limit a value is over it; 0 where it is within."""
-    excess = np.asarray(value, float) - limit if sense == "<=" else limit - np.asarray(value, float)
-    return np.asarray(np.nan_to_num(np.maximum(excess / (abs(limit) or 1.0), 0.0), nan=np.inf))
-
-
-def _room(records: Records, system: System) -> dict[str, float]:
-    """Bytes that a rank may plan, in its own memory and in its host's."""
-    host = system.host.memory_bytes if system.host else 1.0
-    return {HBM: records.stack.usable_memory * system.chip.hbm_bytes, "host_bytes": host}
 
 
 def _looked_at(records: Records, limits: Limits, listing: Listing) -> Iterator[tuple[Array, dict[str, Array]]]:
     partial = partial_costs(records, listing)
-    room = _room(records, records.system)
     for mesh in listing.meshes():
         for block in mesh.cut(BLOCK):
             cost = evaluate(records, partial, block)
-            found = {
-                name: np.maximum(np.asarray(excess, float) / room.get(name, 1.0), 0.0)
-                for name, excess in cost.violations.items()
-            }
-            for name, sense, limit in limits:
-                found[LIMIT + name] = _over(QUANTITIES[name].read(cost), sense, limit)
+            found = shares_over(cost, records.stack, records.system, limits)
             flat = {name: np.broadcast_to(share, block.shape).reshape(-1) for name, share in found.items()}
             yield block.numbers(np.arange(block.size)), flat
 
@@ -196,7 +176,7 @@ def _served_shares(one: ServingCase, found: Served) -> dict[str, Array]:
         else:
             shares[name] = np.maximum(over / room.get(name, 1.0), 0.0)
     for name, sense, limit in limits_of(one.question, one.case):
-        shares[LIMIT + name] = _over(QUANTITIES[name].read(found), sense, limit)
+        shares[LIMIT + name] = share_over(QUANTITIES[name].read(found), sense, limit)
     return {name: np.broadcast_to(share, (size,)) for name, share in shares.items()}
 
 
@@ -214,9 +194,7 @@ def on_machine(misses: Misses, numbers: Array, system: System) -> Mapping[str, A
         from model.evaluate import evaluate_training
 
         cost = evaluate_training(system, records.stack, records.training, records.space.take(numbers))
-        room = _room(records, system)
-        shares = {n: np.maximum(np.asarray(v) / room.get(n, 1.0), 0.0) for n, v in cost.violations.items()}
-        shares |= {LIMIT + n: _over(QUANTITIES[n].read(cost), sense, limit) for n, sense, limit in limits}
+        shares = shares_over(cost, records.stack, system, limits)
         return {name: np.broadcast_to(share, numbers.shape) for name, share in shares.items()}
     one: ServingCase = records
     sides = one.pairs

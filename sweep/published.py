@@ -54,6 +54,9 @@ def architecture(case: Mapping[str, Any]) -> Architecture:
             raise InexpressibleError(f"arch.{key} is not stated")
     moe, mla = arch.get("moe"), arch.get("mla")
     heads = int(arch["heads"])
+    head = int(arch.get("head_dim") or arch["hidden"] // heads)
+    if head < 1:
+        raise InexpressibleError(f"arch.head_dim is not stated, and {heads} heads do not divide arch.hidden")
     latent = None
     if mla:
         latent = LatentAttention(
@@ -70,7 +73,7 @@ def architecture(case: Mapping[str, Any]) -> Architecture:
         hidden=int(arch["hidden"]),
         heads=heads,
         key_value_heads=int(arch.get("kv_heads") or heads),
-        head_size=int(arch.get("head_dim") or arch["hidden"] // heads),
+        head_size=head,
         feed_forward=int(arch.get("ffn_hidden") or 0),
         vocabulary=_padded(int(arch.get("vocab") or 32000)),
         gated=arch.get("gated_mlp") is not False,

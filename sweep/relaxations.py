@@ -23,10 +23,10 @@ from sweep.cases import Case, Question, cases
 from sweep.columns import QUANTITIES
 from sweep.designs import changed, machine, number_at
 from sweep.kinds import known_case
+from sweep.limits import HBM, HOST, LIMIT
 from sweep.near_misses import (
-    HBM,
     INSTANCES,
-    LIMIT,
+    SEQUENCES,
     SERVED,
     TRAINED,
     Misses,
@@ -47,7 +47,7 @@ _LARGER = (2, 4, 8, 16, 32)  # times the chips
 _MOST_CHIPS, _SEARCHED = 1 << 14, 1 << 23  # of a larger cluster, and layouts of it
 _FASTER = (1.1, 1.2, 1.5, 2.0, 4.0)
 _COMPARED = (1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # factors at which relaxations are held against each other
-_WORDS = {HBM: "HBM", INSTANCES: "chips", "engine_sequences": "sequences of the engine", "host_bytes": "host memory"}
+_WORDS = {HBM: "HBM", INSTANCES: "chips", SEQUENCES: "sequences of the engine", HOST: "host memory"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _DEGREES = ("tp", "pp", "vp", "cp", "dp", "ep", "etp")
 _REST_OF_LAYOUT = ("micro_batch", "zero_stage", "recompute", "schedule", "sequence_parallel", "attention_dp")
 _LONGEST = 120
 _FAMILY = re.compile(r"[a-z]+(?:-oss)?")
+_MAKER = re.compile(r"[a-z0-9_-]*[a-z]/(?=[a-z])")  # of a repository, as in "meta-llama/"; not the V3 of "V3/R1"
 _VENDORS = ("meta-", "mistralai-", "google-", "openai-", "nvidia-")
 
 
@@ -64,7 +65,9 @@ def layout_text(case: Mapping[str, Any]) -> str:
 
 def family_of(model: Any) -> str | None:
     """The family of a model by its name: the letters that it begins with, without a maker's name before them."""
-    name = str(model or "").lower().rpartition("/")[2]
+    name = str(model or "").lower()
+    maker = _MAKER.match(name)
+    name = name[maker.end() :] if maker else name
     for vendor in _VENDORS:
         name = name.removeprefix(vendor)
     found = _FAMILY.match(name)

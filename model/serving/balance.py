@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from model.architecture import Experts
+from model.powers import power
 from model.serving.workload import Balance
 
 _MOST_VISITED = 1.0 - 1e-9  # probability of the most popular expert, at most
@@ -30,7 +31,7 @@ def active_share(experts: Experts, tokens: Any, exponent: float = 0.0) -> Any:
     """
     mean = experts.per_token / experts.experts
     if exponent <= 0.0:
-        return 1.0 - np.power(1.0 - mean, tokens)
+        return 1.0 - power(1.0 - mean, tokens)
     tokens = np.asarray(tokens, float)
     share: Any = 0.0
     for place, weight in _RANKS:

@@ -20,6 +20,7 @@ import numpy as np
 
 from model.energy import Energy
 from model.matmul import smooth_maximum
+from model.powers import power
 from model.serving.cost import ServingCost
 from model.serving.instance import Instance
 from model.serving.memory import ServingMemory, cache_bytes, instance_memory, most_sequences
@@ -41,7 +42,7 @@ def accepted_tokens(draft_tokens: Any, acceptance: float) -> Any:
     drafts = np.asarray(draft_tokens, float)
     if acceptance >= 1.0:
         return 1.0 + drafts
-    return (1.0 - np.power(acceptance, drafts + 1.0)) / (1.0 - acceptance)
+    return (1.0 - power(acceptance, drafts + 1.0)) / (1.0 - acceptance)
 
 
 def _energy(system: System, instance: Instance, seconds: Any, cost: PassCost) -> Energy:
@@ -163,7 +164,7 @@ def _mixed(
     arriving = sequences / stages / groups * emitted / requests.output_tokens * new  # tokens of a group and pass
     size = np.clip(arriving, np.minimum(new, chunk), chunk)
     own = np.minimum(arriving / size, 1.0)
-    share = 1.0 - np.power(1.0 - own, groups)  # a pass waits for whichever group has prompts
+    share = 1.0 - power(1.0 - own, groups)  # a pass waits for whichever group has prompts
     together = np.minimum(arriving, chunk) * groups / np.maximum(share, 1e-12)
     before = requests.input_tokens * requests.prefix_hit + np.maximum(new - size, 0.0) / 2.0
     prompts = np.maximum(together / np.minimum(new, chunk), 1.0)

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from sweep import catalogue
 from sweep.catalogue import KINDS, SOURCE_KINDS, Entry, Kind, Quantity
+from sweep.commands.terminal import console as opened
 from sweep.errors import nearest, problem
 
 if TYPE_CHECKING:
@@ -141,12 +142,6 @@ def _footnote(quantities: Iterable[Quantity]) -> str:
     return f"{len(every)} values: {said}{tail}."
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-
-
 # ----------------------------------------------------------------------------------------------------- JSON
 def _quantity_json(one: Quantity) -> dict[str, Any]:
     said = {"value": one.value, "unit": one.unit, "kind": one.kind, "source": one.source}
@@ -233,7 +228,7 @@ def list_entries(
         name = (found.name + (f" {RUMOUR}" if scenario else ""), "red" if scenario else "")
         cells = [_cell(found, column) for column in columns.values()]
         table.add_row(*(Text(text, style=style) for text, style in (name, *cells)))
-    console = _console()
+    console = opened(PIPED_WIDTH, folds=True)
     console.print(table)
     for line in _legend(entries, columns.values()):
         console.print(line)
@@ -275,7 +270,7 @@ def _shown(found: Entry, console: Console) -> None:
     console.print(Text(_footnote(found.quantities.values())))
     if found.kind == "systems":
         for line in _sums(found.name):
-            console.print(line, markup=False)
+            console.print(line)
 
 
 def _sums(system: str) -> list[str]:
@@ -303,7 +298,7 @@ def show(name: str, *, json: Annotated[bool, Parameter(negative="")] = False) ->
         _print_json(named_json(name))
         return
     found = _named(name)
-    console = _console()
+    console = opened(PIPED_WIDTH, folds=True)
     for number, one in enumerate(found):
         if number:
             console.print()

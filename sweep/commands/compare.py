@@ -70,26 +70,22 @@ def compare(
 
 
 def _show(found: Comparison, every: bool) -> None:
-    from rich.console import Console
+    from sweep.commands.terminal import console as opened
+    from sweep.comparison import letter
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 160, highlight=False, soft_wrap=not terminal)
+    console = opened(160)
     for line in found.headline():
-        console.print(line, markup=False)
+        console.print(line)
     for place, (name, origin) in enumerate(zip(found.names, found.origins, strict=True)):
-        console.print(f"{_letter(place)}  {name}: {origin}" if name not in origin else f"{_letter(place)}  {origin}",
-                      markup=False, style="dim")  # fmt: skip
+        console.print(f"{letter(place)}  {name}: {origin}" if name not in origin else f"{letter(place)}  {origin}",
+                      style="dim")  # fmt: skip
     count = len(found.names) if every else min(len(found.names), _SHOWN)
     console.print(_table(found, count, every))
     if count < len(found.names):
-        console.print(f"and {len(found.names) - count} more: --all", markup=False)
+        console.print(f"and {len(found.names) - count} more: --all")
     same = ", ".join(f"{line.name} {line.shown(0)}" for line in found.same if not _is_part(line.name))
     if same:
-        console.print(f"Same: {same}", markup=False, style="dim")
-
-
-def _letter(place: int) -> str:
-    return chr(ord("A") + place) if place < 26 else str(place + 1)
+        console.print(f"Same: {same}", style="dim")
 
 
 def _is_part(name: str) -> bool:
@@ -101,16 +97,18 @@ def _table(found: Comparison, count: int, every: bool) -> Any:
     from rich import box
     from rich.table import Table
 
+    from sweep.comparison import letter
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     pair = count == 2
-    heads = ["A", "B", "B / A", "change"] if pair else [_letter(place) for place in range(count)]
+    heads = ["A", "B", "B / A", "change"] if pair else [letter(place) for place in range(count)]
     table.add_column("what")
     for head in heads:
         table.add_column(head, justify="right", overflow="fold")
     previous = ""
     for line in _worth_showing(found.different, every):
         kind = line.name.partition(".")[0] if "." in line.name else ""
-        if kind != previous and previous != kind and table.row_count:
+        if kind != previous and table.row_count:
             table.add_section()
         previous = kind
         table.add_row(line.name, *_cells(line, count, pair))

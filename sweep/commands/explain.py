@@ -68,14 +68,12 @@ def explain(
 
 
 def _show(explanation: Explanation | ServedExplanation) -> None:
-    from rich.console import Console
-
+    from sweep.commands.terminal import console as opened
     from sweep.shares import tree_of
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 120, highlight=False, soft_wrap=not terminal)
-    console.print(explanation.headline(), markup=False)
+    console = opened(120)
+    console.print(explanation.headline())
     for title, unit, parts in explanation.tables():
         console.print(tree_of(title, unit, parts, explanation.sources() if title.startswith("time") else None))
     for line in explanation.remarks():
-        console.print(line, markup=False)
+        console.print(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_text
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,18 +14,7 @@ if TYPE_CHECKING:
     from sweep.launch.arguments import Launch
 
 Phase = Literal["training", "prefill", "decode", "serving"]
-_OPTIONS = {
-    "workloads[0].model": "--model",
-    "designs[0].system": "--system",
-    "designs[0].engine": "--stack",
-    "chips[0]": "--chips",
-    "traffic.input_tokens": "--input",
-    "traffic.output_tokens": "--output",
-    "targets.ttft": "--ttft",
-    "targets.tpot": "--tpot",
-    "serving.weight_format": "--format",
-    "serving.kv_format": "--kv-format",
-}
+_OPTIONS = {"designs[0].engine": "--stack", "traffic.output_tokens": "--answer"}  # named otherwise than elsewhere
 
 
 def export(
@@ -90,8 +79,7 @@ def export(
     if row is None and phase == "training":
         chosen = _trained(*asked, batch, sequence, number_format, stack)
     elif row is None:
-        targets = {"ttft": ttft, "tpot": tpot}
-        chosen = _served(*asked, phase, (input, output_tokens), targets, number_format, kv_format, stack)
+        chosen = _served(*asked, phase, (input, output_tokens), (ttft, tpot), number_format, kv_format, stack)
     else:
         from sweep.chosen import chosen_row
 
@@ -127,29 +115,23 @@ def _trained(
 
 def _served(
     model: str | None, system: str | None, chips: int | None, layout: str | None, phase: Phase,
-    lengths: tuple[str, str], targets: dict[str, str | None], number_format: str | None, kv_format: str | None,
+    lengths: tuple[str, str], targets: tuple[str | None, str | None], number_format: str | None, kv_format: str | None,
     engine: str | None,
 ) -> Chosen:  # fmt: skip
     """The best instances of a question of serving."""
-    from sweep.asking import at_most, held, served_in, toml, with_unit
     from sweep.chosen import chosen_answer
     from sweep.errors import InputError, Problem
+    from sweep.questions import OPTIONS, how_fast
 
     missing = [
         Problem("sweep export", f"--{name}", "is needed without a RUN", None, "give it")
         for name, value in (("model", model), ("system", system), ("chips", chips))
         if value is None
     ]
-    if missing or chips is None:
+    if model is None or system is None or chips is None:
         raise InputError(missing)
-    asked, answered = (with_unit(length, "token") for length in lengths)
-    tables: dict[str, Any] = {
-        "workloads": {"model": model},
-        "designs": {"system": system, "engine": engine},
-        "traffic": {"input_tokens": asked, "output_tokens": answered},
-        "serving": {"weight_format": number_format or served_in(system), "kv_format": kv_format},
-        "targets": {name: at_most(limit) for name, limit in targets.items()},
-        "layout": held(layout, training=False),
-    }
-    text = toml(tables, {"question": f"How does {system} serve {model}?", "phase": phase, "chips": [chips]})
-    return chosen_answer(text, "sweep export", _OPTIONS)
+    text = how_fast(
+        model=model, system=system, chips=chips, phase=phase, input=lengths[0], output=lengths[1], layout=layout,
+        number_format=number_format, kv_format=kv_format, engine=engine, ttft=targets[0], tpot=targets[1],
+    )  # fmt: skip
+    return chosen_answer(text, "sweep export", OPTIONS | _OPTIONS)

@@ -167,20 +167,18 @@ def _tell(command: str, text: str, overrides: list[str], as_json: bool) -> int:
 
 
 def _show(answered: Answered, sized: bool) -> None:
-    from rich.console import Console
-
     from sweep import single_answer, sizing
+    from sweep.commands.terminal import console as opened
     from sweep.tables import answer_table
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False,
-                      soft_wrap=not sys.stdout.isatty())  # fmt: skip
+    console = opened(200)
     rows = answered.answer.rows
     told = sizing.lines(answered) if sized else [*answered.lines, *single_answer.lines(answered)]
     for line in told:
-        console.print(line, markup=False)
+        console.print(line)
     for table in sizing.tables(rows) if sized and len(answered.study.designs) > 1 else answer_table(rows):
         console.print(table)
     for line in (*(sizing.remarks(answered) if sized else ()), *answered.notes, *answered.answer.remarks):
-        console.print(line, markup=False)
-    console.print("\nThe study that repeats it (sweep run FILE.toml):\n", markup=False)
+        console.print(line)
+    console.print("\nThe study that repeats it (sweep run FILE.toml):\n")
     sys.stdout.write(answered.study.text)

@@ -106,12 +106,11 @@ def _page(study: Study, finished: Finished) -> str | None:
 
 def show(finished: Finished, wide: bool) -> None:
     """Print the answer, then what it rests on, then where the rows are."""
-    from rich.console import Console
+    from sweep.commands.terminal import console as opened
 
-    width = None if sys.stdout.isatty() else 200
-    console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = opened(200)
     for line in finished.headlines:
-        console.print(line, markup=False)
+        console.print(line)
     if finished.answer.rows:
         for table in answer_table(finished.answer.rows, wide):
             console.print(table)
@@ -119,17 +118,17 @@ def show(finished: Finished, wide: bool) -> None:
         console.print(table)
     if finished.answer.rows:
         for row in finished.answer.failed:
-            console.print(f"no feasible layout: {_what(row)}: {row['reason']}", markup=False)
+            console.print(f"no feasible layout: {_what(row)}: {row['reason']}")
     for failure in finished.failed:
-        console.print(f"failed: {_what(failure)}: {failure['reason']}", markup=False)
+        console.print(f"failed: {_what(failure)}: {failure['reason']}")
     for text in (*finished.notes, *finished.answer.remarks):
-        console.print(text, markup=False)
+        console.print(text)
     folder = str(finished.path)
-    console.print(f"\n{folder}{'' if '?' in folder else '/'}   digest {finished.digest[:16]}", markup=False)
+    console.print(f"\n{folder}{'' if '?' in folder else '/'}   digest {finished.digest[:16]}")
     if finished.answer.rows:
         row = finished.answer.rows[0]["row"]
         named = f"{folder}#{row}" if quote(folder) == folder else quote(f"{folder}#{row}")
-        console.print(f"One layout taken apart: sweep explain {named}", markup=False)
+        console.print(f"One layout taken apart: sweep explain {named}")
 
 
 def _failures(finished: Finished) -> str:

@@ -85,23 +85,22 @@ def _write_page(file: Path, predictions: Sequence[Prediction], files: Sequence[P
 def _show(predictions: Sequence[Prediction], all_cases: bool) -> None:
     from collections import Counter
 
-    from rich.console import Console
-
+    from sweep.commands.terminal import console as opened
     from sweep.prediction import summarise
 
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = opened(140, folds=True)
     if all_cases:
         console.print(_cases_table(predictions))
     groups = summarise(predictions)
     console.print(_groups_table(groups, all_cases))
     for one in groups:
         if one.remark:
-            console.print(f"{one.group}, {one.quantity}: {one.remark}", markup=False)
+            console.print(f"{one.group}, {one.quantity}: {one.remark}")
     _show_ranking(console, predictions)
     _show_memory(console, predictions)
     missing = Counter(one.reason for one in predictions if one.reason)
     for reason, count in missing.most_common():
-        console.print(f"{count:5d} not predicted: {reason}", markup=False)
+        console.print(f"{count:5d} not predicted: {reason}")
     guessed = sum(1 for one in predictions if one.chosen)
     if guessed:
         console.print(f"{guessed:5d} predicted with something that the source leaves open (see --all, column 'chosen')")

@@ -152,7 +152,7 @@ def _said(config: Config, file: Path, name: str) -> dict[str, float]:
         facts = read_json(index).get("metadata")
         facts = facts if isinstance(facts, dict) else {}
         counted, size = facts.get("total_parameters"), facts.get("total_size")
-        kind = config.keys.get("torch_dtype", config.keys.get("dtype", config.whole.get("torch_dtype")))
+        kind = str(config.keys.get("torch_dtype", config.keys.get("dtype", config.whole.get("torch_dtype"))))
         if weights := _number(counted):
             found["the index of the weights"] = weights
         elif (bytes_ := _number(size)) and config.whole.get("quantization_config") is None and kind in _BYTES:

@@ -224,7 +224,8 @@ def _megatron_layers(job: TrainingJob, found: Arguments) -> None:
         found.when(flexible, "--moe-flex-dispatcher-backend", "deepep")
     if model.window:
         found.set("--window-size", f"{model.window - 1},0")
-        found.when(model.full_attention_every <= model.layers, "--window-attn-skip-freq", model.full_attention_every)
+        every = model.full_attention_every  # 1: no layer sees everything; Megatron would take it for all of them
+        found.when(1 < every <= model.layers, "--window-attn-skip-freq", every)
     if model.sparse is not None:
         found.set("--experimental-attention-variant", "dsa")
         found.set("--dsa-indexer-n-heads", model.sparse.index_heads)

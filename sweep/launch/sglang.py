@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweep.launch.arguments import Arguments, Command, Launch
 from sweep.launch.jobs import InstanceJob, ServingJob
-from sweep.launch.options import options
+from sweep.launch.serving import AS_STORED, ROUTED, drafts, launched, quantised, title
 
 _KEPT_IN = {"bf16": "bf16", "fp16": "auto", "fp8": "fp8_e4m3", "fp4": "nvfp4"}
 _WEIGHTS = {"fp8": "fp8", "mxfp8": "mxfp8", "nvfp4": "modelopt_fp4", "mxfp4": "mxfp4", "mxfp4-mxfp8": "mxfp4",
@@ -14,7 +14,7 @@ _WEIGHTS = {"fp8": "fp8", "mxfp8": "mxfp8", "nvfp4": "modelopt_fp4", "mxfp4": "m
 
 def sglang(job: ServingJob) -> Launch:
     """Launch with SGLang."""
-    known, everything = options("sglang"), Arguments()
+    everything = Arguments()
     commands = []
     for one in job.instances:
         found = Arguments()
@@ -24,18 +24,13 @@ def sglang(job: ServingJob) -> Launch:
         _formats(job, found)
         if job.disaggregated:
             found.set("--disaggregation-mode", one.kind)
-        many = "1 instance" if one.count == 1 else f"{one.count} instances"
-        title = f"{many} for {one.kind}, each on {one.ranks} ranks."
-        commands.append(Command(title, "python -m sglang.launch_server", found.given, role=one.kind))
+        commands.append(Command(title(one), "python -m sglang.launch_server", found.given, role=one.kind))
         everything.lacking += found.lacking
         everything.remarks += found.remarks
     if job.disaggregated:
-        everything.remark("A router in front hands each request to a prefill and then to a decode instance.")
+        everything.remark(ROUTED)
     everything.remark("Over several hosts add --nnodes, --node-rank and --dist-init-addr.")
-    return Launch(
-        "sglang", known.framework, known.release, known.source, job.described(), tuple(commands),
-        {"MODEL": job.model.name}, tuple(dict.fromkeys(everything.lacking)), tuple(dict.fromkeys(everything.remarks)),
-    )  # fmt: skip
+    return launched(job, "sglang", commands, everything)
 
 
 def _parallelism(one: InstanceJob, job: ServingJob, found: Arguments) -> None:
@@ -64,9 +59,7 @@ def _working_point(one: InstanceJob, job: ServingJob, found: Arguments) -> None:
     found.set("--context-length", job.longest)
     found.set("--mem-fraction-static", round(job.usable_memory, 3))
     found.when(job.block > 1, "--page-size", job.block)
-    if one.draft_tokens and not job.model.mtp_layers:
-        found.lacks(f"{one.draft_tokens} drafted tokens of a model without prediction modules: name a draft model")
-    elif one.draft_tokens:
+    if drafts(one, job, found):
         found.set("--speculative-algorithm", "NEXTN")
         found.set("--speculative-num-steps", one.draft_tokens)
         found.set("--speculative-eagle-topk", 1)
@@ -78,11 +71,10 @@ def _formats(job: ServingJob, found: Arguments) -> None:
         found.set("--kv-cache-dtype", _KEPT_IN[job.kv_format])
     else:
         found.lacks(f"a cache in {job.kv_format}")
-    if job.weight_format in ("bf16", "fp16"):
+    if job.weight_format in AS_STORED:
         return
     if job.weight_format in _WEIGHTS:
         found.set("--quantization", _WEIGHTS[job.weight_format])
-        found.remark(f"Weights in {job.weight_format}: MODEL must be a checkpoint in that format, unless the option "
-                     "quantises it when loaded.")  # fmt: skip
+        found.remark(quantised(job.weight_format))
     else:
         found.lacks(f"weights in {job.weight_format}")

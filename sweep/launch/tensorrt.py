@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from sweep.launch.arguments import Arguments, Command, Launch, Value
 from sweep.launch.jobs import InstanceJob, ServingJob
-from sweep.launch.options import options
+from sweep.launch.serving import AS_STORED, drafts, launched, title
 
 _KEPT_IN = {"bf16": "auto", "fp16": "auto", "fp8": "fp8", "fp4": "nvfp4"}
 
 
 def tensorrt_llm(job: ServingJob) -> Launch:
     """Launch with TensorRT-LLM."""
-    known, everything = options("tensorrt-llm"), Arguments()
+    everything = Arguments()
     commands = []
     for one in job.instances:
         found = Arguments()
@@ -23,20 +23,15 @@ def tensorrt_llm(job: ServingJob) -> Launch:
         _parallelism(one, job, found, keys)
         _working_point(one, job, found, keys)
         found.set("--config", "config.yaml")
-        many = "1 instance" if one.count == 1 else f"{one.count} instances"
-        title = f"{many} for {one.kind}, each on {one.ranks} ranks."
-        commands.append(Command(title, 'trtllm-serve "$MODEL"', found.given, keys, one.kind))
+        commands.append(Command(title(one), 'trtllm-serve "$MODEL"', found.given, keys, one.kind))
         everything.lacking += found.lacking
     if job.disaggregated:
         everything.remark("`trtllm-serve disaggregated` stands in front: list the instances for prefill under "
                           "context_servers, those for decode under generation_servers.")  # fmt: skip
-    if job.weight_format not in ("bf16", "fp16"):
+    if job.weight_format not in AS_STORED:
         everything.remark(f"Weights in {job.weight_format}: MODEL must be a checkpoint in that format.")
     everything.remark("Over several hosts start it under mpirun or srun with trtllm-llmapi-launch.")
-    return Launch(
-        "tensorrt-llm", known.framework, known.release, known.source, job.described(), tuple(commands),
-        {"MODEL": job.model.name}, tuple(dict.fromkeys(everything.lacking)), tuple(everything.remarks),
-    )  # fmt: skip
+    return launched(job, "tensorrt-llm", commands, everything)
 
 
 def _parallelism(one: InstanceJob, job: ServingJob, found: Arguments, keys: dict[str, Value]) -> None:
@@ -79,9 +74,7 @@ def _working_point(one: InstanceJob, job: ServingJob, found: Arguments, keys: di
     if one.kind != "prefill":
         keys["cuda_graph_config.enable_padding"] = True
         keys["cuda_graph_config.max_batch_size"] = one.group_batch
-    if one.draft_tokens and not job.model.mtp_layers:
-        found.lacks(f"{one.draft_tokens} drafted tokens of a model without prediction modules: name a draft model")
-    elif one.draft_tokens:
+    if drafts(one, job, found):
         keys["speculative_config.decoding_type"] = "MTP"
         keys["speculative_config.max_draft_len"] = one.draft_tokens
     if job.disaggregated:

@@ -9,14 +9,12 @@ import json
 
 from sweep.launch.arguments import Arguments, Command, Launch, Value
 from sweep.launch.jobs import InstanceJob, ServingJob
-from sweep.launch.options import options
+from sweep.launch.serving import AS_STORED, ROUTED, drafts, launched, quantised, title
 
 _KEPT_IN = {"bf16": "auto", "fp16": "float16", "fp8": "fp8", "int8": "int8_per_token_head", "fp4": "nvfp4"}
 _WEIGHTS = {"fp8": "fp8", "mxfp8": "mxfp8", "nvfp4": "modelopt_fp4", "mxfp4": "mxfp4", "mxfp4-mxfp8": "mxfp4",
             "mxfp4-bf16": "mxfp4", "int8": "compressed-tensors", "int4-bf16": "compressed-tensors",
             "int8-bf16": "compressed-tensors"}  # fmt: skip
-_AS_STORED = ("bf16", "fp16")
-_QUANTISED = "Weights in {0}: MODEL must be a checkpoint in that format, unless the option quantises it when loaded."
 
 
 def vllm(job: ServingJob) -> Launch:
@@ -30,7 +28,7 @@ def vllm_ascend(job: ServingJob) -> Launch:
 
 
 def _launch(job: ServingJob, name: str) -> Launch:
-    known, ascend = options(name), name == "vllm-ascend"
+    ascend = name == "vllm-ascend"
     everything = Arguments()
     commands = []
     for one in job.instances:
@@ -43,22 +41,14 @@ def _launch(job: ServingJob, name: str) -> Launch:
             connector = "MooncakeConnectorV1" if ascend else "NixlConnector"
             text = {"kv_connector": connector, "kv_role": role if ascend else "kv_both"}
             found.set("--kv-transfer-config", json.dumps(text))
-        commands.append(Command(_title(one), 'vllm serve "$MODEL"', found.given, role=one.kind))
+        commands.append(Command(title(one), 'vllm serve "$MODEL"', found.given, role=one.kind))
         everything.lacking += found.lacking
         everything.remarks += found.remarks
     if job.disaggregated:
-        everything.remark("A router in front hands each request to a prefill and then to a decode instance.")
+        everything.remark(ROUTED)
     everything.remark("One command is one instance; over several hosts add --data-parallel-address, "
                       "--data-parallel-size-local and --data-parallel-start-rank of each host.")  # fmt: skip
-    return Launch(
-        name, known.framework, known.release, known.source, job.described(), tuple(commands), {"MODEL": job.model.name},
-        tuple(dict.fromkeys(everything.lacking)), tuple(dict.fromkeys(everything.remarks)),
-    )  # fmt: skip
-
-
-def _title(one: InstanceJob) -> str:
-    many = "1 instance" if one.count == 1 else f"{one.count} instances"
-    return f"{many} for {one.kind}, each on {one.ranks} ranks."
+    return launched(job, name, commands, everything)
 
 
 def _parallelism(one: InstanceJob, job: ServingJob, found: Arguments, ascend: bool) -> None:
@@ -88,11 +78,10 @@ def _parallelism(one: InstanceJob, job: ServingJob, found: Arguments, ascend: bo
         else:
             found.set("--enable-eplb")
             found.set("--eplb-config", json.dumps({"num_redundant_experts": one.redundant}))
-    if one.micro_batches == 2:
-        if ascend:
-            found.lacks("two micro-batches that overlap")
-        else:
-            found.set("--enable-dbo")
+    if one.micro_batches == 2 and not ascend:
+        found.set("--enable-dbo")
+    elif one.micro_batches > 1:
+        found.lacks(f"{one.micro_batches} micro-batches that overlap{'' if ascend else '; it has two'}")
 
 
 def _working_point(one: InstanceJob, job: ServingJob, found: Arguments) -> None:
@@ -102,24 +91,22 @@ def _working_point(one: InstanceJob, job: ServingJob, found: Arguments) -> None:
     found.set("--max-model-len", job.longest)
     found.set("--gpu-memory-utilization", round(job.usable_memory, 3))
     found.when(job.block > 1, "--block-size", job.block)
-    if one.draft_tokens and not job.model.mtp_layers:
-        found.lacks(f"{one.draft_tokens} drafted tokens of a model without prediction modules: name a draft model")
-    elif one.draft_tokens:
+    if drafts(one, job, found):
         text = {"method": "mtp", "num_speculative_tokens": one.draft_tokens}
         found.set("--speculative-config", json.dumps(text))
 
 
 def _formats(job: ServingJob, found: Arguments, ascend: bool) -> None:
     kept: Value | None = _KEPT_IN.get(job.kv_format)
-    if kept is None or (ascend and job.kv_format not in _AS_STORED):
+    if kept is None or (ascend and job.kv_format not in AS_STORED):
         found.lacks(f"a cache in {job.kv_format}")
     else:
         found.set("--kv-cache-dtype", kept)
-    if job.weight_format in _AS_STORED:
+    if job.weight_format in AS_STORED:
         return
     quantisation = "ascend" if ascend and job.weight_format == "int8" else _WEIGHTS.get(job.weight_format)
     if quantisation is None or (ascend and job.weight_format != "int8"):
         found.lacks(f"weights in {job.weight_format}")
     else:
         found.set("--quantization", quantisation)
-        found.remark(_QUANTISED.format(job.weight_format))
+        found.remark(quantised(job.weight_format))

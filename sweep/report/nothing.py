@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from sweep.page import COLOURS, Block, Chart, Table, Text, plain
@@ -81,7 +82,7 @@ def _chart(failed: Sequence[Failure]) -> Chart:
     labels = [f"{plain(one['design'])}, {plain(one['work'])}, {one['chips']:,} chips" for one in own]
     names = list(dict.fromkeys(name for one in own for name, count in one["broken"].items() if count))
     traces: list[Any] = []
-    for number, (name, (colour, pattern)) in enumerate(zip(names, _LOOKS, strict=False)):
+    for number, (name, (colour, pattern)) in enumerate(zip(names, cycle(_LOOKS), strict=False)):
         shares = [one["broken"].get(name, 0) / one["layouts"] for one in own]
         traces.append({
             "type": "bar", "orientation": "h", "name": plain(_rule(name)), "x": shares,

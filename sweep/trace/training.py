@@ -137,7 +137,7 @@ def _step(found: Explanation) -> _Step:
 def _drawn_microbatches(pipeline: Pipeline) -> int:
     """Microbatches that are drawn one by one: all, or enough to fill and to drain the pipeline."""
     p, m = pipeline.stages, pipeline.microbatches
-    of_one = pipeline.depth * pipeline.directions * (3 if pipeline.splits_backward else 2) // pipeline.directions
+    of_one = pipeline.depth * (3 if pipeline.splits_backward else 2)
     if of_one * m <= _MOST_SLICES // 4:
         return m
     least = 4 * p

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.cli import main
 from sweep.validation import predict
 from sweep.validation_answer import as_json
 
@@ -66,12 +67,25 @@ def test_an_odd_field_gives_a_prediction_or_a_reason(data: st.DataObject) -> Non
         (("target",), -1, "target is -1"),
         (("tp",), 10**20, "tp is 100000000000000000000, not a positive whole number"),
         (("software",), "megatron", "software is 'megatron'"),
+        (("arch", "heads"), 10**6, "arch.head_dim is not stated, and 1000000 heads do not divide arch.hidden"),
     ],
 )
 def test_the_reason_names_the_field(path: tuple[str, ...], value: Any, told: str) -> None:
     """The field at fault and its value."""
     (found,) = predict(put(CASES[0], path, value))
     assert found.reason is not None and told in found.reason
+
+
+def test_brackets_in_names_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An id or a framework may hold what a terminal's markup would take for a tag."""
+    case = put(put(CASES[0], ("id",), "run [/b] 7"), ("software", "framework"), "mega[red]tron")
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text(json.dumps(case), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["validate", str(cases), "--all"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "run [/b] 7" in said and "mega[red]tron" in said
 
 
 DECODING = next(case for case in SERVED if case["id"] == "cm384-decode-slo-50ms-4k-256")

@@ -193,7 +193,8 @@ def test_no_field_of_a_layout_is_dropped_in_silence(to: str, change: str) -> Non
 @pytest.mark.parametrize(
     ("field", "value"),
     [("tensor_parallel", 2), ("pipeline_parallel", 2), ("context_parallel", 2), ("data_parallel", 8),
-     ("expert_parallel", 8), ("micro_batches", 2), ("draft_tokens", 1), ("redundant", 16), ("batch", 1024)],
+     ("expert_parallel", 8), ("micro_batches", 2), ("micro_batches", 4), ("draft_tokens", 1), ("redundant", 16),
+     ("batch", 1024)],
 )  # fmt: skip
 def test_no_field_of_an_instance_is_dropped_in_silence(to: str, field: str, value: int) -> None:
     """The same for instances that serve."""
@@ -248,6 +249,15 @@ def test_dense_layers_ahead_of_the_mixtures_are_a_pattern() -> None:
     """DeepSeek-V3 has three dense layers first."""
     arguments = TRAINERS["megatron-lm"](training()).commands[0].arguments
     assert arguments["--moe-layer-freq"] == "([0]*3+[1]*58)"
+
+
+@pytest.mark.parametrize(("every", "option"), [(1, None), (4, 4), (10**6, None)])
+def test_windows_of_all_layers_stay_windows(every: int, option: int | None) -> None:
+    """Megatron takes "one layer in one" for no window at all: where no layer sees everything the option is left out."""
+    job = training("llama-3-8b")
+    job = replace(job, model=replace(job.model, window=4096, full_attention_every=every))
+    arguments = TRAINERS["megatron-lm"](job).commands[0].arguments
+    assert arguments["--window-size"] == "4095,0" and arguments.get("--window-attn-skip-freq") == option
 
 
 @pytest.mark.parametrize("stack", catalogue.names("stacks"))
@@ -463,3 +473,15 @@ def test_a_row_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], fin
         code, out, err = run(capsys, verb, f"{finished}#999")
         assert (code, out) == (2, "") and "rows, counted from 0" in err
         assert run(capsys, verb, f"{finished}#x")[0] == 2
+
+
+def test_what_is_exported_is_what_a_question_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    """A question of serving is the same to `sweep export` and to `sweep try`: prompts together or apart."""
+    asked = ("--model", "llama-3-70b", "--system", "dgx-h200", "--chips", "8", "--phase", "serving",
+             "--tpot", "30 ms", "--json")  # fmt: skip
+    _, tried, _ = run(capsys, "try", *asked)
+    (best,) = json.loads(tried)["answer"]
+    code, exported, _ = run(capsys, "export", *asked)
+    assert code == 0 and f"{best['tokens_per_s']:,.0f} tokens/s" in json.loads(exported)["job"][1]
+    code, _, said = run(capsys, "export", *asked[:-3], "--answer", "3 apples")
+    assert code == 2 and "--answer" in said

@@ -90,6 +90,14 @@ def test_the_index_of_the_weights_is_held_against_the_count(
     assert ("agrees" in line) == agrees and ("DIFFERS" in line) != agrees
 
 
+@pytest.mark.parametrize("kind", [None, 16, ["bfloat16"], {}, "int3"])
+def test_an_odd_type_of_the_weights_is_no_hint_of_their_number(kind: object, tmp_path: Path) -> None:
+    """A size in bytes says nothing where the bytes of a number are not known."""
+    config(tmp_path, LLAMA | {"torch_dtype": kind})
+    config(tmp_path, {"metadata": {"total_size": 16e9}}, "model.safetensors.index.json")
+    assert imported(tmp_path, "x").said == {}
+
+
 @pytest.mark.parametrize("kind", sorted(REFUSED))
 def test_what_cannot_be_expressed_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     """State spaces, linear attention, encoders, vision: refused with the reason, inside of another model too."""

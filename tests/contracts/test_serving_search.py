@@ -197,7 +197,9 @@ def test_bounds_change_no_answer() -> None:
     """Together: the best instances are the same with and without the bound of decoding alone."""
     for objective, load in (("tokens_per_s_per_chip", ""), ("chips_used", 'load = "4000 token/s"\n')):
         narrow = "[layout]\nexpert_tensor_parallel = 1\npipeline_parallel = 1\ncontext_parallel = 1\n[targets]"
-        asked = study(('"decode"', '"serving"'), ("[serving]", f"{load}[serving]"), ("[targets]", narrow))
+        asked = study(
+            ('"decode"', '"serving"'), ("[0, 32]", "0"), ("[serving]", f"{load}[serving]"), ("[targets]", narrow)
+        )
         rows = [searched(asked, objective=objective, rows="top", top=3, prune=prune) for prune in (True, False)]
         assert all(np.array_equal(rows[0][name], rows[1][name]) for name in rows[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ NARROW = Axes(
     recompute=(("none",), ("full",)),
 )
 FIELDS = list(SHORT)
+LAID = ("tensor_parallel", "context_parallel", "pipeline_parallel", "data_parallel")
 
 
 def divisors(number: int) -> list[int]:
@@ -63,9 +65,12 @@ def brute_force(problem: Problem, axes: Axes) -> set[tuple[int, ...]]:
         "overlap_off": sorted({code & part for code in axes.overlap_off for part in range(1 << len(OVERLAPS))}),
         "offload": sorted({0, *axes.offload}),
     }
-    mesh = np.meshgrid(*values.values(), indexing="ij", sparse=False)
-    flat = Layout(**{name: axis.reshape(-1) for name, axis in zip(values, mesh, strict=True)})
-    flat = flat.take(np.flatnonzero(flat.ranks == ranks))
+    laid = [*itertools.product(*(values.pop(name) for name in LAID))]
+    laid = [degrees for degrees in laid if math.prod(degrees) == ranks]  # before the rest, to keep it small
+    which, *mesh = np.meshgrid(np.arange(len(laid)), *values.values(), indexing="ij", sparse=False)
+    ours = np.asarray(laid, np.int64).reshape(-1, len(LAID))[which.reshape(-1)].T
+    rest = {name: axis.reshape(-1) for name, axis in zip(values, mesh, strict=True)}
+    flat = Layout(**dict(zip(LAID, ours, strict=True)), **rest)
     flat = flat.take(np.flatnonzero(legal(Training(shape, problem.sequence), flat)))
     rows = (tuple(int(v) for v in row) for row in zip(*(getattr(flat, name) for name in FIELDS), strict=True))
     return {row for row in rows if once(dict(zip(FIELDS, row, strict=True)), problem, axes)}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sweep.cli import main
+from sweep.stated import family_of
 from sweep.validation import predict, read_cases
 from sweep.validation_page import validation_page
 from tests.contracts.test_page import Elements
@@ -134,3 +135,16 @@ def test_nothing_measured_is_a_page_too() -> None:
     """Cases that cannot be predicted give a page that says so."""
     text = "".join(Elements(validation_page(predict({"id": "a", "chip": "none"}), [])).words)
     assert "0 of 1 cases are predicted" in text
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("DeepSeek-V3/R1", "deepseek"), ("DeepSeek-V3 671B (w/ MTP)", "deepseek"), ("Meta-Llama-3-8B", "llama"),
+        ("meta-llama/Llama-3.1-70B", "llama"), ("01-ai/Yi-34B", "yi"), ("openai/gpt-oss-120b", "gpt-oss"),
+        ("175B", None), (None, None),
+    ],
+)  # fmt: skip
+def test_families_are_read_from_names(model: str | None, family: str | None) -> None:
+    """The letters that a name begins with, behind a maker's; a stroke between two models is no maker's."""
+    assert family_of(model) == family

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sweep
+from model.layout import OFFLOADS, Layout
+from model.step import training_step
+from model.workload import Training
 from sweep import catalogue
 from sweep.asking import ask
 from sweep.cases import cases
 from sweep.chosen import chosen_row
 from sweep.errors import NothingFeasible
+from sweep.limits import share_over, shares_over
 from sweep.near_misses import near_misses
 from sweep.relaxations import WhyNot, question_of
 from sweep.study import parse
@@ -55,6 +60,23 @@ weight_format = "fp8"
 [targets]
 tpot = "<= 2 ms"
 """
+
+
+def test_shares_are_of_the_limit() -> None:
+    """Of memory, of the host's, of a bound that is 0; what is not known meets no limit."""
+    system, stack = catalogue.system("dgx-h100"), catalogue.stack("megatron-2025")
+    assert system.host is not None
+    small = replace(system, host=replace(system.host, memory_bytes=1e9))
+    training = Training(catalogue.architecture("llama-3.1-405b"), 4096)
+    layout = Layout(tensor_parallel=8, data_parallel=2, global_batch=16, offload=1 << OFFLOADS.index("optimizer"))
+    cost = training_step(small, stack, training, layout)
+    shares = shares_over(cost, stack, small, (("step_time_s", "<=", 1.0), ("mfu", ">=", 2.0)))
+    room = stack.usable_memory * small.chip.hbm_bytes
+    assert shares["hbm_bytes"] == pytest.approx(float(cost.memory.total) / room - 1.0)
+    assert shares["host_bytes"] == pytest.approx(float(cost.memory.host_bytes) / 1e9 - 1.0)
+    assert shares["limit_step_time_s"] == pytest.approx(float(cost.step_time) - 1.0)
+    assert shares["limit_mfu"] == pytest.approx(1.0 - float(cost.model_flops_utilisation) / 2.0)
+    assert share_over([1.0, -1.0, np.nan], "<=", 0.0).tolist() == [1.0, 0.0, np.inf]
 
 
 def why(text: str) -> WhyNot:

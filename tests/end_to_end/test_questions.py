@@ -108,12 +108,13 @@ def test_the_size_says_why(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_of_several_machines_the_cheapest_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
     """Each machine has the cluster that it has alone, in order of dollars; a wrong name is told for each."""
-    several = [*SIZE, "--system", "hgx-h20", "--deployment", "colocated"]
+    narrow = ["--chips", "48", "--deployment", "colocated", "--set", "layout.pipeline_parallel=1"]
+    several = [*SIZE, "--system", "hgx-h20", *narrow]
     rows = asked(capsys, *several)["answer"]
     assert {row["system"] for row in rows} == {"dgx-h100", "hgx-h20"}
     assert [row["usd_per_hour"] for row in rows] == sorted(row["chips_used"] * row["usd_per_chip_hour"] for row in rows)
     for row in rows:
-        (alone,) = asked(capsys, *SIZE[:4], row["system"], *SIZE[5:], "--deployment", "colocated")["answer"]
+        (alone,) = asked(capsys, *SIZE[:4], row["system"], *SIZE[5:], *narrow)["answer"]
         assert {name: row[name] for name in alone} | {"case": 0} == alone
     code, out, _ = swept(capsys, *several)
     assert code == 0

@@ -83,6 +83,16 @@ def test_studies(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert {**plan, "seconds": 0} == {**again, "seconds": 0}
 
 
+def test_a_label_in_brackets_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a terminal's markup would take for a tag stays in the tables."""
+    file = tmp_path / "s.toml"
+    file.write_text(STUDY + 'label = "H100 [/b] [dim]"\n', encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(file), "--out", str(tmp_path), "--workers", "0", "--no-report"])
+    assert not ended.value.code
+    assert "H100 [/b] [dim]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "twin"),
     [

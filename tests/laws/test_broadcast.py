@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from model.cost import StepCost
 from model.evaluate import evaluate_training
 from model.layout import Layout
+from model.powers import power
 from model.step import training_step
 from sweep import catalogue
 from tests.laws.strategies import MODELS, SYSTEMS, Case, cases
@@ -109,6 +110,15 @@ def test_an_open_mesh_equals_the_flat_list(model: str, case: Case) -> None:
     in_mesh = training_step(case.system, case.stack, training, open_mesh())
     in_list = training_step(case.system, case.stack, training, open_mesh().flat())
     assert differences(in_mesh, in_list, SHAPE) == []
+
+
+@pytest.mark.parametrize("exponent", [2.0, 0.5, -1.0, 3.0])
+def test_powers_round_alike_for_one_value_and_for_many(exponent: float) -> None:
+    """An exponent that stands once gives the bits of one that stands in every row, and a value alone those of many."""
+    base = np.random.default_rng(5).random(20_000)
+    many = power(base, np.full(base.shape, exponent))
+    assert np.array_equal(power(base, exponent), many)
+    assert [power(one, exponent) for one in base[:5000]] == many[:5000].tolist()
 
 
 def test_a_flattened_mesh_runs_through_its_axes_last_first() -> None:

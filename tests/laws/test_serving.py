@@ -200,6 +200,23 @@ def test_one_row_and_many_give_the_same(case: Served) -> None:
         assert np.broadcast_to(many.energy.total, (ROWS,))[row] == one.energy.total
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+@pytest.mark.parametrize("drafts", [0, 1])
+def test_an_open_mesh_and_the_flat_list_give_the_same(groups: int, drafts: int) -> None:
+    """What all instances share may stand once or in every row: bit for bit the same, over enough rows to tell."""
+    system, model = catalogue.system("dgx-b200"), catalogue.architecture("deepseek-r1")
+    requests = Requests(input_tokens=30000.0, output_tokens=2000.0, prefix_hit=0.5, variation=0.5)
+    serving = Serving(model, requests, "fp8", kv_bytes=2.0, balance=Balance("poisson"), acceptance=0.7)
+    mesh = Instance(
+        tensor_parallel=8, data_parallel=groups, expert_parallel=8 * groups, draft_tokens=drafts,
+        batch=np.geomspace(1.0, 4000.0, 6000), chunk=4096,
+    )  # fmt: skip
+    for cost in (rates.serving_cost, rates.static_cost):
+        once, each = (cost(system, ServingStack("any"), serving, form) for form in (mesh, mesh.flat()))
+        for name in ("tpot", "ttft"):
+            assert np.array_equal(getattr(once, name), getattr(each, name)), name
+
+
 @settings(max_examples=15, deadline=None)
 @given(served())
 def test_requests_in_flight_are_those_that_decode_and_those_that_wait(case: Served) -> None:

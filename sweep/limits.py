@@ -1,0 +1,41 @@
+"""By how much layouts are over their limits, as shares of these: of memory, and of the bounds that a study sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from model.cost import StepCost
+from model.layout import Array
+from model.stack import Stack
+from model.system import System
+from sweep.columns import QUANTITIES
+
+LIMIT = "limit_"  # before the name of a quantity that a study bounds
+HBM = "hbm_bytes"
+HOST = "host_bytes"
+
+Limits = tuple[tuple[str, str, float], ...]  # quantity, sense ("<=" or ">="), bound in SI units
+
+
+def share_over(value: Any, sense: str, limit: float) -> Array:
+    """By how much of its limit a value is over it (any shape); 0 where it is within, infinite where it is unknown."""
+    excess = np.asarray(value, float) - limit if sense == "<=" else limit - np.asarray(value, float)
+    return np.asarray(np.nan_to_num(np.maximum(excess / (abs(limit) or 1.0), 0.0), nan=np.inf))
+
+
+def shares_over(cost: StepCost, stack: Stack, system: System, limits: Limits) -> dict[str, Array]:
+    """Rule -> the share of its limit by which each layout of a cost is over it; 0 where it is met.
+
+    Memory is that of a rank that may be planned, and of its host; other rules of layouts count in units of their own.
+    """
+    host = system.host.memory_bytes if system.host else 1.0
+    room = {HBM: stack.usable_memory * system.chip.hbm_bytes, HOST: host}
+    found: dict[str, Array] = {
+        name: np.maximum(np.asarray(excess, float) / room.get(name, 1.0), 0.0)
+        for name, excess in cost.violations.items()
+    }
+    for name, sense, bound in limits:
+        found[LIMIT + name] = share_over(QUANTITIES[name].read(cost), sense, bound)
+    return found
