@@ -59,6 +59,8 @@ class Experts:
     shared_hidden: int = 0  # width of one shared expert; 0: as `hidden`
     dense_layers: int = 0  # leading layers that keep a dense feed-forward
     every: int = 1  # one layer of `every` is a mixture (the others dense), after the leading dense ones
+    biases: bool = False  # each expert adds its own to what it puts out
+    clamped: bool = False  # inputs of the activation are held within bounds
 
     @property
     def shared_width(self) -> int:

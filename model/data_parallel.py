@@ -140,7 +140,7 @@ def exposed_seconds(
     off = has(layout.overlap_off, "data", OVERLAPS) if np.any(layout.overlap_off) else None
     waited: Any = 0.0 if stack.gather_overlap else np.where(zero == 1, cost.all_gather_s, 0.0)
     once = np.where(zero >= 1, cost.reduce_scatter_s + cost.all_gather_s, cost.all_reduce_s) - waited
-    if stack.gradient_overlap > 0:
+    if np.any(stack.gradient_overlap):
         share = stack.gradient_overlap if off is None else np.where(off, 0.0, stack.gradient_overlap)
         behind = np.where(np.asarray(layout.schedule) == _INTERLEAVED, layout.pipeline_parallel, 1.0)
         room = share * np.minimum(m, behind) * stage_s

@@ -82,7 +82,7 @@ def shards(stack: Stack, ranks: Any) -> Any:
 
 def _inside_domain(system: System, stack: Stack, elements: Any, ranks: Any, stride: Any) -> tuple[Any, Any]:
     """Seconds to gather and to scatter a layer where all its ranks lay in one scale-up domain."""
-    if not stack.fsdp_contention:
+    if not np.any(stack.fsdp_contention):
         return 0.0 * np.asarray(elements), 0.0 * np.asarray(elements)
     group = place(system, place(system, shards(stack, ranks), stride).inside[0], stride)
     gather = collective(system, "all_gather", elements * stack.parameter_wire_bytes, group).seconds

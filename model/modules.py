@@ -16,6 +16,7 @@ import numpy as np
 from model.architecture import Architecture, Experts, LatentAttention
 from model.attention import fused_attention, mean_keys, unfused_attention
 from model.chip import FORMATS, Chip
+from model.epilogue import activation_bytes, expert_activation, expert_bias
 from model.layout import Layout
 from model.matmul import linear, matmul
 from model.stack import Stack
@@ -261,17 +262,6 @@ def attention(rank: Rank, model: Architecture, shard: Shard) -> tuple[Module, ..
     return (*_latent_projections(rank, model, model.latent, shard), core)
 
 
-def _activation_bytes(model: Architecture, fused: bool) -> tuple[float, float]:
-    """Bytes moved per element of the activation, forward and backward.
-
-    Unfused, a gated one writes the activated half and reads it again; its backward is three products, after which the
-    two halves are copied into one gradient.
-    """
-    if not model.gated:
-        return 4.0, 6.0
-    return (6.0, 10.0) if fused else (10.0, 26.0)
-
-
 def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute: str) -> tuple[Module, Module]:
     """A feed-forward of `width`, tensor-parallel: its two linear layers and the activation between them."""
     local = width / shard.tensor
@@ -279,7 +269,7 @@ def _wide(rank: Rank, model: Architecture, shard: Shard, width: float, recompute
     into, into_back = rank.linears((shard.tokens, inputs, model.hidden))
     out, out_back = rank.linears((shard.tokens, model.hidden, local))
     forward, backward = into + out, into_back + out_back
-    ahead, back = _activation_bytes(model, rank.stack.fused_activation)
+    ahead, back = activation_bytes(model, rank.stack.fused_activation)
     activate = vector(rank.chip, shard.tokens * local * ahead, 1) + rank.cast(shard.tokens * local)
     deactivate = vector(rank.chip, shard.tokens * local * back, 1) + rank.cast(shard.tokens * inputs)
     return (
@@ -333,21 +323,23 @@ def _routed(rank: Rank, model: Architecture, experts: Experts, shard: Shard, imb
     ragged = 1.0 + stack.grouped_matmul * (alone + fit.grouped_overhead_rows / each)
     forward, backward = rank.linears((each, inputs, model.hidden), (each, model.hidden, width), batch=local)
     forward, backward = forward.slower(ragged), backward.slower(ragged)
-    ahead, back = _activation_bytes(model, stack.fused_activation)
-    activate = vector(chip, rows * width * ahead, 1)
+    activate, deactivate = expert_activation(chip, stack, model, experts, rows * width)
+    add, add_back = expert_bias(chip, stack, experts, rows * model.hidden)
+    quantised = stack.expert_epilogue != "matmul"  # between the two matmuls, and between their backwards
     moved = 8.0 * _permuted(stack, rows, rows / shard.expert_tensor, local) * model.hidden * stack.permute_passes
     permute = gather(chip, moved, 4)
-    forward = forward + rank.cast(rows * (model.hidden + width))
-    backward = backward + rank.cast(rows * (model.hidden + inputs))
+    forward = forward + rank.cast(rows * (model.hidden + width * quantised))
+    backward = backward + rank.cast(rows * (model.hidden + inputs * quantised))
     return (
         Module(
             "experts", forward, backward, kept_bytes=rows * rank.input_bytes * model.hidden,
             saved_bytes=2.0 * rows * inputs, redo=forward, recompute=("experts",), has_weights=True,
         ),
         Module(
-            "expert_activation", activate, vector(chip, rows * width * back, 1),
+            "expert_activation", activate, deactivate,
             saved_bytes=rank.input_bytes * rows * width, redo=activate, recompute=("activation", "experts"),
         ),
+        Module("expert_bias", add, add_back),
         Module("permute", permute, permute),
     )  # fmt: skip
 

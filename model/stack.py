@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Dispatch = Literal["all_to_all", "per_rank", "per_node"]
+Epilogue = Literal["operators", "kernel", "matmul"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Stack:
     attention_speed: float = 1.0  # of fused attention, over the kernels that the chip's calibration was measured with
     fused_norm: bool = True  # one kernel; False: a chain of element-wise ones in fp32
     fused_activation: bool = True  # of gated feed-forwards; False: activation and product are kernels of their own
+    expert_epilogue: Epilogue = "kernel"  # of experts, see `model.epilogue`
     fused_rotary: bool = True  # False: halves turned, multiplied and added one by one
     fused_accumulation: bool = True  # weight gradients are added to fp32 by the matmul; False: by a kernel after it
     attention_backward_speed: float = 1.0  # of its backward, beside attention_speed

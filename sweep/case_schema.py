@@ -59,6 +59,8 @@ class _Experts(_Part):
     dense_layers: Size = None
     moe_every_n_layers: Size = None
     moe_layer_freq: Size = None
+    biases: bool | None = None
+    clamped: bool | None = None
 
 
 class _Architecture(_Part):

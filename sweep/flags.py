@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from model.stack import Dispatch, Stack
 from sweep.recipes import Recipes, dropping, recipes, settings
 from sweep.rematerialisation import offloaded_share
@@ -51,6 +53,10 @@ def _graphs(case: Mapping[str, Any]) -> str:
     return "none" if settings(case) else ""
 
 
+def _mixture(case: Mapping[str, Any]) -> bool:
+    return bool((case.get("arch") or {}).get("moe"))
+
+
 def _launched(stack: Stack, mixture_s: float, sync_s: float) -> Stack:
     return replace(stack, host_moe_layer_s=mixture_s, moe_sync_s=sync_s)
 
@@ -86,6 +92,11 @@ RULES: tuple[FlagRule, ...] = (
         lambda case: _graphs(case) == "partial",
         lambda s, r: _launched(s, r.partial_mixture_s, r.partial_sync_s),
     ),
+    FlagRule(
+        "fused expert matmuls",  # the operation fuser, which the recipes switch on with these graphs
+        lambda case: _graphs(case) == "full" and case.get("number_format") == "mxfp8" and _mixture(case),
+        lambda s, _: replace(s, expert_epilogue="matmul"),
+    ),
     FlagRule("full-iteration graphs", lambda case: _graphs(case) == "full", lambda s, _: _launched(s, 0.0, 0.0)),
     FlagRule(
         "token drop",  # fixed expert capacity: no counts to wait for, fewer kernels
@@ -108,12 +119,12 @@ RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "tensor-parallel overlap",
         lambda case: any(word in _flags(case) for word in _PIPELINED_MATMULS),
-        lambda s, r: replace(s, tensor_overlap=max(s.tensor_overlap, r.tensor_overlap)),
+        lambda s, r: replace(s, tensor_overlap=np.maximum(s.tensor_overlap, r.tensor_overlap)),
     ),
     FlagRule(
         "gradient overlap",
         lambda case: "overlap grad reduce" in _flags(case) or "overlap-grad-reduce" in _flags(case),
-        lambda s, r: replace(s, gradient_overlap=max(s.gradient_overlap, r.gradient_overlap)),
+        lambda s, r: replace(s, gradient_overlap=np.maximum(s.gradient_overlap, r.gradient_overlap)),
     ),
     FlagRule(
         "hybrid shards",  # PyTorch's HYBRID_SHARD: sharded inside a node, replicated across
@@ -123,7 +134,7 @@ RULES: tuple[FlagRule, ...] = (
     FlagRule(
         "YaFSDP",  # gathers into buffers that are allocated once: traffic never waits for memory to be freed
         lambda case: "yafsdp" in _flags(case).split(),
-        lambda s, r: replace(s, fsdp_overlap=max(s.fsdp_overlap, r.static_buffers_overlap)),
+        lambda s, r: replace(s, fsdp_overlap=np.maximum(s.fsdp_overlap, r.static_buffers_overlap)),
     ),
     FlagRule(
         "gather overlap",

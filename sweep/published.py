@@ -15,6 +15,7 @@ from model.architecture import Architecture, Experts, LatentAttention
 from model.bounds import forward_flops_per_token
 from model.chip import TRAINING_FORMATS
 from model.system import System, partly_used, sliced
+from sweep.known_models import completed
 
 
 class InexpressibleError(Exception):
@@ -67,7 +68,7 @@ def architecture(case: Mapping[str, Any]) -> Architecture:
         raise InexpressibleError("arch.ffn_hidden is not stated")
     experts = _experts(moe) if moe else None
     window = int(arch.get("sliding_window") or 0)
-    return Architecture(
+    found = Architecture(
         name=str(case.get("model") or "model"),
         layers=int(arch["layers"]),
         hidden=int(arch["hidden"]),
@@ -84,6 +85,7 @@ def architecture(case: Mapping[str, Any]) -> Architecture:
         window=window,
         full_attention_every=int(arch.get("full_attention_every_n_layers") or 1) if window else 1,
     )
+    return completed(found, arch)
 
 
 def _padded(vocabulary: int) -> int:

@@ -12,7 +12,9 @@ from model.cost import StepCost
 from model.evaluate import evaluate_training
 from model.layout import SHORT, Layout, recompute_names
 from model.stack import Stack
+from model.step import training_step
 from model.system import System
+from model.workload import Training
 from sweep import catalogue
 from sweep.case_layouts import question
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
@@ -35,6 +37,8 @@ class Evaluated:
     ranks: int
     chosen: str | None  # what the source leaves open, as taken
     usable_memory: float  # share of a rank's memory that may be planned
+    training: Training
+    layout: Layout  # that is taken
 
 
 def _same(record: Any) -> Any:
@@ -67,8 +71,19 @@ def evaluated(case: Mapping[str, Any], changes: Changes = AS_HELD) -> Evaluated:
         raise InexpressibleError(f"{system.chip.name} does not compute in {asked.training.number_format}")
     cost = evaluate_training(system, stack, asked.training, asked.layouts)
     row = _chosen_row(system, stack, asked.layouts, cost.step_time, cost.memory.total, cost.violations)
-    chosen = _filled(asked.chosen, asked.layouts.flat().take(np.array([row])))
-    return Evaluated(system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen, stack.usable_memory)
+    layout = asked.layouts.flat().take(np.array([row]))
+    chosen = _filled(asked.chosen, layout)
+    return Evaluated(
+        system, taken.name, taken.why, rules, cost, row, asked.ranks, chosen, stack.usable_memory, asked.training,
+        layout,
+    )  # fmt: skip
+
+
+def step_seconds(case: Mapping[str, Any], found: Evaluated, changes: Changes) -> Any:
+    """(k,) seconds of a step at the layout that was found, with changes to constants that are arrays (k,)."""
+    system = changes.machine(machine_of(case)[0])
+    stack, _ = applied(changes.stack(catalogue.stack(found.stack)), case, changes.recipes)
+    return training_step(system, stack, found.training, found.layout).step_time
 
 
 def machine_of(case: Mapping[str, Any]) -> tuple[System, int]:

@@ -20,12 +20,12 @@ import numpy as np
 from sweep.errors import InputError
 from sweep.fit.confirm import confirmed
 from sweep.fit.left_out import LEFT, predicted_without, shares
+from sweep.fit.minimum import minimum
 from sweep.fit.record import ERRORS, Fitted, Line, errors_text, lines, table, write
-from sweep.fit.regression import solved
 from sweep.fit.runs import held_errors, linear, runs_of, start, unknowns
 
 _SAME = 0.03  # a constant of the catalogue is the fitted one within this
-_ROUNDS = 2  # of linear models, each about the last one's solution
+_ROUNDS = 2  # of asking what is confirmed, each about the last one's constants
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,12 +40,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{fault}\n")
         return 2
     of = unknowns(runs)
-    point = start(of)
+    model = linear(runs, of, start(of))
     for _ in range(1 if check else _ROUNDS):
-        model = linear(runs, of, point)
         kept = confirmed(model, of, runs)
-        point = solved(model, moving=kept)
-    found = lines(of, model, point, kept)
+        model = linear(runs, of, minimum(runs, of, model.point, kept))
+    found = lines(of, model, model.point, kept)
     if check:
         stale = [text for line in found if (text := _stale(line))]
         sys.stdout.write("\n".join(stale) + "\n" if stale else "the catalogue holds the fitted constants\n")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from sweep.fit.regression import Linear, expected_errors, loss, solved
+from sweep.fit.regression import Linear, loss, solved
 from sweep.fit.runs import Run, Unknowns
 
-LEAST_GAIN = 0.02  # of the loss that is left out, from which an own constant counts as confirmed
+LEAST_GAIN = 0.05  # of the loss that is left out, from which an own constant counts as confirmed
 _FOLDS = 5
 _FEW = 3  # kinds of runs below which sizes tell them apart too
 _ROUNDS = 2
@@ -52,10 +52,7 @@ def _of_record(model: Linear, runs: Sequence[Run], rows: Any, candidates: Any, b
     folds = list(_folds([runs[index] for index in map(int, at)]))
     kept = np.zeros(len(columns), bool)
     if len(folds) > 1 and len(columns):
-        own = Linear(
-            expected_errors(model, base)[at], model.slopes[np.ix_(at, columns)], model.weights[at],
-            base[columns], model.expected[columns], model.widths[columns],
-        )  # fmt: skip
+        own = model.among(at, columns, base)
         best, gained = _left_out(own, folds, kept), True
         while gained and not kept.all():
             tried = {node: _left_out(own, folds, kept | _at(node, kept)) for node in map(int, np.flatnonzero(~kept))}

@@ -99,7 +99,8 @@ def _line(constant: Constant, name: str) -> tuple[str, ...] | None:
     lineage = [one for one in catalogue.lineage(catalogue.entry("stacks", name)) if constant.field in one.quantities]
     if not lineage or not is_fitted(lineage[0].quantities[constant.field], constant):
         return None
-    return tuple(one.name for one in reversed(lineage))
+    # a record may have a constant of its own, whether it has one now or not
+    return tuple(dict.fromkeys((*(one.name for one in reversed(lineage)), name)))
 
 
 def is_fitted(stated: catalogue.Quantity, constant: Constant) -> bool:

@@ -9,30 +9,50 @@ chip keeps its datasheet and measured operators and takes what its generation su
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
 
 from sweep.fit.confirm import confirmed
+from sweep.fit.minimum import minimum
 from sweep.fit.regression import Linear, solved
-from sweep.fit.runs import Run, Unknowns, error
+from sweep.fit.runs import Run, Unknowns, errors_at
 
 Left = Literal["framework", "chip", "family"]
 LEFT: tuple[Left, ...] = ("framework", "chip", "family")
+_FEW = 0.05  # of the runs: without so few the constants stay where the linear model of all runs holds
+_ROUNDS = 1  # of linear models of what is left, beside that one
 _SUMMED = (("A", "dense"), ("A", "MoE"), ("B", "dense"), ("B", "MoE"))
 
 
 def predicted_without(what: Left, model: Linear, of: Unknowns, runs: Sequence[Run]) -> Any:
-    """(n,) log(predicted / measured) of every run, by constants from runs of other frameworks, chips or families."""
+    """(n,) log(predicted / measured) of every run, by constants from runs of other frameworks, chips or families.
+
+    Parameters
+    ----------
+    model : all runs about the constants that are fitted to all of them: where the search for the others begins
+    """
     labels = np.array([run.left_out(what) for run in runs])
     errors = np.zeros(len(runs))
-    for label in dict.fromkeys(labels):
-        others = labels != label
-        values = of.values(solved(model, others, confirmed(model, of, runs, others)))
-        for at in map(int, np.flatnonzero(~others)):
-            errors[at] = error(runs[at], values)
+    left = [labels == label for label in dict.fromkeys(labels)]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for rows, found in zip(left, pool.map(partial(_of_others, model, of, runs), left), strict=True):
+            errors[rows] = found
     return errors
+
+
+def _of_others(model: Linear, of: Unknowns, runs: Sequence[Run], left: Any) -> Any:
+    """Errors of the runs that are left out, by constants from the others."""
+    kept = confirmed(model, of, runs, ~left)
+    point = solved(model, ~left, kept)
+    if left.mean() > _FEW:
+        others = [run for run, out in zip(runs, left, strict=True) if not out]
+        point = minimum(others, of, point, kept, _ROUNDS)
+    return errors_at([run for run, out in zip(runs, left, strict=True) if out], of, [point])[:, 0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,9 @@ def _line(constant: Constant, node: tuple[str, ...], inside: float, own: bool) -
     stated = entry.quantities.get(constant.field)
     if stated is not None and not is_fitted(stated, constant):
         return None
-    if len(node) > 2 and not own:
+    if len(node) > 2 and not own and node[-1] not in constant.of_records:
         return Line(entry.file, table, name, None, "")
-    return Line(entry.file, table, name, value, _OWN if len(node) > 2 else _SHARED)
+    return Line(entry.file, table, name, value, _OWN if own and len(node) > 2 else _SHARED)
 
 
 def written(text: str, found: Sequence[Line]) -> str:

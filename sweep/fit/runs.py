@@ -16,12 +16,12 @@ from model.system import System
 from sweep import catalogue
 from sweep.case_schema import read
 from sweep.fit.constants import Free, Values, free, tuned
-from sweep.fit.regression import Linear
+from sweep.fit.regression import Bounds, Linear
 from sweep.power_validation import is_power
 from sweep.published import InexpressibleError, measured_step_seconds, model_kind
 from sweep.recipes import recipes
 from sweep.serving_validation import is_serving
-from sweep.training_cases import Changes, evaluated, machine_of
+from sweep.training_cases import Changes, evaluated, machine_of, step_seconds
 
 # Headlines state less of what was run: they count a part.
 GRADE_WEIGHT = {"A": 1.0, "B": 1.0, "C": 0.25}
@@ -93,18 +93,30 @@ def family(case: Mapping[str, Any]) -> str:
 
 def error(run: Run, values: Values) -> float:
     """log(predicted / measured) with the constants of a fit, of which those of other records change nothing."""
+    done = evaluated(run.case, changed(run, values))
+    return log(float(done.cost.step_time[done.row]) / run.measured)
 
+
+def errors_with(run: Run, sets: Sequence[Values]) -> Any:
+    """(k,) the same with k sets of constants, all at the layout that is taken with the first."""
+    done = evaluated(run.case, changed(run, sets[0]))
+    columns = {key: np.array([one[key] for one in sets]) for key in sets[0]}
+    moved = {key: value[0] if np.all(value == value[0]) else value for key, value in columns.items()}
+    seconds = step_seconds(run.case, done, changed(run, moved))
+    return np.log(np.broadcast_to(seconds, len(sets)) / run.measured)
+
+
+def changed(run: Run, values: Mapping[tuple[str, str, str], Any]) -> Changes:
+    """What the constants of a fit put in place of a run's own: numbers, or arrays (k,) of them."""
     def machine(system: System) -> System:
         calibration = tuned(system.chip.calibration, run.calibration, "calibrations", values)
         return replace(system, chip=replace(system.chip, calibration=calibration))
 
-    changes = Changes(
+    return Changes(
         machine,
         lambda stack: tuned(stack, run.stacks[0], "stacks", values),
         tuned(recipes(), "recipes", "recipes", values),
     )
-    done = evaluated(run.case, changes)
-    return log(float(done.cost.step_time[done.row]) / run.measured)
 
 
 def held_errors(files: Sequence[Path]) -> list[float]:
@@ -146,6 +158,17 @@ class Unknowns:
             [by_field[node[0]].width if len(node) == 1 else by_field[node[0]].between for node in self.nodes]
         )
 
+    @property
+    def bounds(self) -> Bounds:
+        """Of the constants, on the scales that widths are measured on."""
+        constants = [one.constant for one in self.free]
+        return Bounds(
+            self.reach,
+            np.array([one.inward(one.low) if one.low or one.scale == "linear" else -np.inf for one in constants]),
+            np.array([one.inward(one.high) for one in constants]),
+            np.array([one.between for one in constants]),
+        )
+
     def values(self, point: Any) -> dict[tuple[str, str, str], float]:
         """Constants at a point."""
         inside = self.reach @ point
@@ -179,6 +202,18 @@ def _held(one: Free) -> float:
     return float(stated.value)
 
 
+def errors_at(runs: Sequence[Run], of: Unknowns, points: Sequence[Any]) -> Any:
+    """(n, k) log(predicted / measured) of the runs at k points, by the model itself."""
+    values = [of.values(point) for point in points]
+    return np.array([errors_with(run, [_own(run, one) for one in values]) for run in runs])
+
+
+def _own(run: Run, values: Values) -> dict[tuple[str, str, str], float]:
+    """The constants of the records that a run depends on."""
+    records = {run.stacks[0], run.calibration} | ({"recipes"} if run.has_rules else set())
+    return {key: value for key, value in values.items() if key[1] in records}
+
+
 def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
     """The runs' errors about a point: differences in each constant that a run depends on."""
     values = of.values(point)
@@ -186,19 +221,28 @@ def linear(runs: Sequence[Run], of: Unknowns, point: Any) -> Linear:
     slopes = np.zeros((len(runs), len(of.free)))
     errors = np.zeros(len(runs))
     for at, run in enumerate(runs):
-        records = {run.stacks[0], run.calibration} | ({"recipes"} if run.has_rules else set())
-        own = {key: value for key, value in values.items() if key[1] in records}
-        errors[at] = error(run, own)
-        for index, one in enumerate(of.free):
-            if one.entry not in records or not _concerns(one.constant.field, run):
-                continue
-            step = _STEP * one.constant.between
-            moved = one.constant.outward(float(inside[index]) + step)
-            if moved == own[one.key]:  # at its upper bound
-                step, moved = -step, one.constant.outward(float(inside[index]) - step)
-            if moved != own[one.key]:
-                slopes[at, index] = (error(run, {**own, one.key: moved}) - errors[at]) / step
-    return Linear(errors, slopes @ of.reach, weights(runs), point, of.expected, of.widths)
+        own = _own(run, values)
+        steps = {
+            index: step
+            for index, one in enumerate(of.free)
+            if one.key in own and _concerns(one.constant.field, run)
+            and (step := _step(one, float(inside[index]), own[one.key]))
+        }  # fmt: skip
+        moved = [{of.free[at].key: _at(of.free[at], inside[at] + step)} for at, step in steps.items()]
+        around = errors_with(run, [own, *({**own, **one} for one in moved)])
+        errors[at] = around[0]
+        slopes[at, list(steps)] = (around[1:] - around[0]) / list(steps.values())
+    return Linear(errors, slopes @ of.reach, weights(runs), point, of.expected, of.widths, of.bounds)
+
+
+def _at(one: Free, inside: float) -> float:
+    return one.constant.outward(float(inside))
+
+
+def _step(one: Free, inside: float, value: float) -> float:
+    """How far a constant is moved for a difference: away from a bound that it is at; 0 where it cannot move."""
+    step = _STEP * one.constant.between
+    return next((way for way in (step, -step) if _at(one, inside + way) != value), 0.0)
 
 
 # Constants that change nothing for a run without what they cost: found without an evaluation.

@@ -32,6 +32,8 @@ class Family:
         A single key and value head where the file says nothing of them.
     windowed
         Whether `sliding_window` is in force where nothing else says so.
+    expert_biases
+        Whether routed experts have biases.
     defaults
         Keys that repositories leave to the library.
     """
@@ -45,6 +47,7 @@ class Family:
     wide: int = 0
     one_key_head: bool = False
     windowed: bool = True
+    expert_biases: bool = False
     defaults: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -116,7 +119,7 @@ FAMILIES: Mapping[str, Family] = {
     ),
     **dict.fromkeys(("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"),
                     Family(mixture=True, windowed=False)),
-    "gpt_oss": Family(mixture=True, window_every=2),
+    "gpt_oss": Family(mixture=True, window_every=2, expert_biases=True),
     "llama4": Family(mixture=True, window_every=4),
     "llama4_text": Family(mixture=True, window_every=4),
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""A configuration's keys as the shapes of the cost model. Biases, norms and learned positions are not counted."""
+"""A configuration's keys as the shapes of the cost model.
+
+Parameters of biases, norms and learned positions are not counted.
+"""
 
 from __future__ import annotations
 
@@ -196,7 +199,10 @@ def _experts(config: Config, layers: int) -> Experts | None:
                           "ffn_config.ffn_hidden_size", "intermediate_size", "ffn_hidden_size")  # fmt: skip
     dense, every = _dense_layers(config, layers)
     shared, shared_width = _shared(config, width)
-    return Experts(count, min(per_token, count), width, shared, shared_width, dense, every)
+    clamped = config.find("swiglu_limit")[1] is not None
+    return Experts(
+        count, min(per_token, count), width, shared, shared_width, dense, every, config.family.expert_biases, clamped
+    )  # fmt: skip
 
 
 def _shared(config: Config, width: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,12 @@ from hypothesis import strategies as some
 from sweep.fit.confirm import confirmed
 from sweep.fit.constants import Constant, Free, plan, tuned
 from sweep.fit.record import Line, written
-from sweep.fit.regression import SCALE, Linear, expected_errors, loss, solved
-from sweep.fit.runs import Run, Unknowns
+from sweep.fit.regression import SCALE, Bounds, Linear, expected_errors, loss, solved, whole_loss
+from sweep.fit.runs import Run, Unknowns, changed, errors_at, runs_of, start, unknowns
+from sweep.training_cases import evaluated, step_seconds
+from sweep.validation import read_cases
+
+CASES = Path(__file__).parents[1] / "published" / "training_cases.jsonl"
 
 
 def linear(slopes: np.ndarray, truth: np.ndarray, noise: float = 0.0, widths: float = 10.0, seed: int = 0) -> Linear:
@@ -55,6 +60,39 @@ def test_a_solution_has_less_loss_than_its_neighbours(seed: int) -> None:
     best = solved(model)
     for step in np.vstack([np.eye(3), -np.eye(3)]) * 0.01:
         assert whole(best) <= whole(best + step)
+
+
+@given(some.integers(0, 2**32 - 1), some.floats(0.01, 0.3))
+def test_constants_stay_within_their_bounds(seed: int, high: float) -> None:
+    """A sum of unknowns that rows push beyond its bound stays there, and the rest is fitted as well as that allows."""
+    draw = np.random.default_rng(seed)
+    free = linear(draw.standard_normal((60, 3)), np.array([0.4, 0.3, -0.2]))
+    sums, limits = np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), np.array([high, 1.0])
+    bounded = replace(free, bounds=Bounds(sums, -np.ones(2), limits, np.full(2, 0.1)))
+    found = solved(bounded)
+    assert found[:2].sum() == pytest.approx(high, abs=0.02)
+    for step in (np.array([0.01, -0.01, 0.0]), np.array([0.0, 0.0, 0.01])):
+        for way in (step, -step):
+            there = found + way
+            assert whole_loss(free, expected_errors(free, found), found) <= whole_loss(
+                free, expected_errors(free, there), there
+            )
+    loose = solved(replace(free, bounds=Bounds(sums, -np.ones(2), np.ones(2), np.full(2, 0.1))))
+    assert loose == pytest.approx(solved(free), abs=1e-9)
+
+
+@pytest.mark.parametrize("part", [0, 300, 500, 700])
+def test_sets_of_constants_at_once_are_those_one_by_one(part: int) -> None:
+    """A run with arrays of constants takes the times that each set gives alone, to the last bit."""
+    (run,) = runs_of(read_cases([CASES])[part : part + 1])
+    of = unknowns([run])
+    points = [start(of) + step * of.widths for step in (0.0, 0.05, -0.05)]
+    at_once = errors_at([run], of, points)[0]
+    assert len(set(at_once)) > 1
+    first = evaluated(run.case, changed(run, of.values(points[0])))
+    for found, point in zip(at_once, points, strict=True):
+        alone = step_seconds(run.case, first, changed(run, of.values(point)))
+        assert found == np.log(float(alone[0]) / run.measured)
 
 
 def runs(count: int, record: str) -> list[Run]:
