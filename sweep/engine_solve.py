@@ -20,9 +20,9 @@ from sweep.engine_constants import Plan
 from sweep.engine_rows import Row
 
 NOISE = 0.05  # of ln(predicted / measured): what no constant explains
-ALIKE = 0.2  # rows come in sweeps of one machine: of so many rows, this share says something of its own
+ALIKE = 0.3  # rows come in sweeps of one machine: of so many rows, this share says something of its own
 # Deviations of a kind, a framework and the releases of one, over the spread: what runs left out like best.
-KIND, FRAMEWORK, RELEASE = 0.4, 1.0, 0.8
+KIND, FRAMEWORK, RELEASE = 0.8, 1.0, 0.8
 _ROUNDS = 8
 _OF_GRADE = {"A": 1.0, "B": 0.7}
 _OF_FIRST_TOKENS = 0.25  # they err three times as much
