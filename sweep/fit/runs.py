@@ -108,6 +108,7 @@ def errors_with(run: Run, sets: Sequence[Values]) -> Any:
 
 def changed(run: Run, values: Mapping[tuple[str, str, str], Any]) -> Changes:
     """What the constants of a fit put in place of a run's own: numbers, or arrays (k,) of them."""
+
     def machine(system: System) -> System:
         calibration = tuned(system.chip.calibration, run.calibration, "calibrations", values)
         return replace(system, chip=replace(system.chip, calibration=calibration))

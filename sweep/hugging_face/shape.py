@@ -8,7 +8,7 @@ from __future__ import annotations
 from model.architecture import Architecture, Experts, LatentAttention, SparseAttention
 from sweep.hugging_face.config import Config
 
-NEVER = 1_000_000  # one layer of so many attends to everything: none does
+NEVER = 1  # of the layers with a window none attends to everything
 
 
 def architecture(config: Config, name: str) -> Architecture:
@@ -169,8 +169,8 @@ def _window(config: Config, layers: int) -> tuple[int, int]:
         every = len(pattern)
     else:
         every = (config.number("sliding_window_pattern", "_sliding_window_pattern", "no_rope_layer_interval")
-                 if pattern is not None else config.family.window_every) or NEVER  # fmt: skip
-    return (0, 1) if every == 1 else (span, every)
+                 if pattern is not None else config.family.window_every) or 0  # fmt: skip
+    return (0, 1) if every == 1 else (span, every or NEVER)
 
 
 def _one_in(config: Config, layers: int, full: int) -> int:

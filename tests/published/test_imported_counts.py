@@ -67,7 +67,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], float, float]] = {
                     num_experts_per_tok=8, moe_intermediate_size=2048, n_shared_experts=1, first_k_dense_replace=3,
                     index_topk=2048, index_n_heads=32, index_head_dim=128, num_nextn_predict_layers=1), 744, 40),
     "gpt-oss-120b": (llama(2880, 36, 64, 8, 2880, 201088, model_type="gpt_oss", head_dim=64, num_local_experts=128,
-                           num_experts_per_tok=4, sliding_window=128,
+                           num_experts_per_tok=4, sliding_window=128, swiglu_limit=7.0,
                            layer_types=["sliding_attention", "full_attention"] * 18), 116.8, 0),
     "minimax-m2": (llama(3072, 62, 48, 8, 1536, 200064, model_type="minimax_m2", head_dim=128, num_local_experts=256,
                          num_experts_per_tok=8, use_mtp=True, num_mtp_modules=3), 229, 10),
