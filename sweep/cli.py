@@ -1,5 +1,7 @@
 """The command line. Every command is named by its import path, so that `sweep --help` imports none of them.
 
+The first page is printed without the library that reads the commands, which takes ten times as long to import.
+
 Standard output carries the result, standard error the progress. Exit codes: 0 done, 1 something failed and the same
 command tries it again, 2 bad input, 3 nothing feasible, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
@@ -12,14 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from types import FrameType
-
-from cyclopts import App
+from typing import TYPE_CHECKING
 
 from sweep.errors import InputError, NothingFeasible, RunStopped, Terminated, exit_code
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 FAILED = 1
 BAD_INPUT = 2
 NOTHING_FEASIBLE = 3
+
+ABOUT = "Sweep designs of AI clusters (chip, fabric, power, size, layout) and compare their steps."
+CODES = "Exit codes: 0 done, 1 failed, 2 bad input, 3 nothing feasible. Progress goes to stderr."
+FIRST_PAGE: tuple[list[str], ...] = ([], ["--help"], ["-h"])  # the arguments that ask for it
 
 # command -> (import path, the line that `sweep --help` shows)
 COMMANDS = {
@@ -66,14 +74,38 @@ def _version() -> str:
         return "unknown (not installed)"
 
 
+def first_page(width: int = 80) -> str:
+    """What `sweep --help` prints: every command with its line, no wider than the terminal."""
+    from textwrap import TextWrapper
+
+    def fill(text: str, first: str = "", rest: str = "") -> str:
+        return TextWrapper(width, first, rest, break_on_hyphens=False).fill(text)
+
+    aside = max(map(len, COMMANDS)) + 4
+    lines = [
+        fill(line, f"  {name}".ljust(aside), " " * aside)
+        for name, (_, line) in COMMANDS.items()
+    ]
+    parts = (
+        "Usage: sweep COMMAND",
+        fill(ABOUT),
+        "\n".join(["Commands:", *lines]),
+        fill("`sweep COMMAND --help` tells a command's options, `sweep --version` the version."),
+        fill(CODES),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
 def application() -> App:
     """Build the application with every command registered by its import path."""
+    from cyclopts import App
+
     app = App(
         name="sweep",
-        help="Sweep designs of AI clusters (chip, fabric, power, size, layout) and compare their steps.",
+        help=ABOUT,
         help_format="plaintext",  # Markdown would be imported for nothing
         version=_version,
-        help_epilogue="Exit codes: 0 done, 1 failed, 2 bad input, 3 nothing feasible. Progress goes to stderr.",
+        help_epilogue=CODES,
     )
     for name, (path, line) in COMMANDS.items():
         app.command(path, name=name, help=line)
@@ -112,6 +144,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> object:
     """The exit code of a command."""
+    if (sys.argv[1:] if arguments is None else arguments) in FIRST_PAGE:
+        from shutil import get_terminal_size
+
+        sys.stdout.write(first_page(min(max(get_terminal_size().columns - 1, 40), 120)))
+        return 0
     from cyclopts import CycloptsError
 
     try:

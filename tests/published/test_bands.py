@@ -43,16 +43,11 @@ def test_bands_hold_about_four_of_five(quantity: str) -> None:
     assert SHIPPED[0] <= found.coverage <= SHIPPED[1]
 
 
-def test_hardly_a_large_group_has_bands_that_are_too_tight() -> None:
-    """Of the groups of ten rows and more one in twenty holds less than 70 %, and three of four hold no more than 90 %.
-
-    Of ten rows in bands that hold 80 % of all, five or fewer lie inside by chance in one group of thirty.
-    """
+def test_no_large_group_has_bands_that_are_too_tight() -> None:
+    """Of the groups of ten rows and more none holds less than 70 %, and three of four hold no more than 90 %."""
     found = [one for one in summarise(predictions()) if one.coverage is not None and one.n >= REMARKED]
     assert len(found) >= 18
-    tight = [one for one in found if one.remark and "tight" in one.remark]
-    assert len(tight) <= max(0.05 * len(found), 1)
-    assert all(one.coverage is not None and one.coverage >= 0.5 for one in tight)
+    assert not [one.remark for one in found if one.remark and "tight" in one.remark]
     assert sum(one.remark is None for one in found) >= 0.75 * len(found)
 
 
