@@ -4,6 +4,7 @@
 PYTHON ?= python3
 STUDY ?= studies/ascend_generations.toml
 
+RUNS := tests/published
 VENV := .venv
 BIN := $(VENV)/bin
 # 3.11 and so on; empty when $(PYTHON) does not run.
@@ -40,8 +41,12 @@ check: $(READY) ## lint, format, types, layering, dependencies
 bench: $(READY) ## measure, one JSON object a line
 	@$(BIN)/python -m benchmarks
 
-calibrate: $(READY) ## fit the serving operators to measured ones and write the catalogue; CHECK=1 only compares
+# Operators first, as training takes theirs; then training, whose chips serving takes; then what predictions err by.
+calibrate: $(READY) ## fit to measured operators and published runs, and write the catalogue; CHECK=1 only compares
 	$(BIN)/python -m sweep.calibration $(if $(CHECK),--check)
+	$(BIN)/python -m sweep.fit $(RUNS)/training_cases.jsonl $(if $(CHECK),--check)
+	$(BIN)/python -m sweep.engine_fit $(RUNS)/serving_cases.jsonl $(if $(CHECK),--check)
+	$(BIN)/python -m sweep.residuals $(wildcard $(RUNS)/*.jsonl) $(if $(CHECK),--check)
 
 venv: $(READY) ## only make the environment
 

@@ -92,6 +92,7 @@ class _Recipe(_Part):
     recompute_modules: Texts = None
     moe_flex_dispatcher_backend: str | None = None
     moe_a2a_overlap: bool | None = None
+    use_transformer_engine_op_fuser: bool | None = None
     fp8_dot_product_attention: bool | None = None
     use_megatron_fsdp: bool | None = None
     cpu_offloading_num_layers: Size = None

@@ -82,10 +82,7 @@ def first_page(width: int = 80) -> str:
         return TextWrapper(width, first, rest, break_on_hyphens=False).fill(text)
 
     aside = max(map(len, COMMANDS)) + 4
-    lines = [
-        fill(line, f"  {name}".ljust(aside), " " * aside)
-        for name, (_, line) in COMMANDS.items()
-    ]
+    lines = [fill(line, f"  {name}".ljust(aside), " " * aside) for name, (_, line) in COMMANDS.items()]
     parts = (
         "Usage: sweep COMMAND",
         fill(ABOUT),

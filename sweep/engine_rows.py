@@ -91,9 +91,11 @@ def _rows(case: Mapping[str, Any], of: Plan, present: Mapping[str, ServingStack]
             moved[one.name] = many
     quantities = _answered(question, moved)
     rows = []
+    counted: set[float] = set()
     for name, value in measured.items():
-        if name not in quantities:
-            continue
+        if name not in quantities or value in counted:
+            continue  # the first token and the whole time of a prefill are one measurement
+        counted.add(value)
         errors = _errors(name, quantities[name], value, len(of.constants) + 1)
         if np.all(np.isfinite(errors)):
             rows.append(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ NOISE = 0.05  # of ln(predicted / measured): what no constant explains
 ALIKE = 0.3  # rows come in sweeps of one machine: of so many rows, this share says something of its own
 # Deviations of a kind, a framework and the releases of one, over the spread: what runs left out like best.
 KIND, FRAMEWORK, RELEASE = 0.8, 1.0, 0.8
+HOLD = 0.2  # what rows count at which one is held by as much as it pulls, a `reach` away
 _ROUNDS = 8
 _OF_GRADE = {"A": 1.0, "B": 0.7}
 _OF_FIRST_TOKENS = 0.25  # they err three times as much
@@ -111,13 +113,14 @@ def problem(rows: Sequence[Row], of: Plan, present: dict[str, dict[str, float]],
                     if (whose, one.name) in places:
                         slopes[number, places[whose, one.name]] += row.slopes[index]
     if reach:
+        stiff = sqrt(ALIKE / HOLD) / reach  # rows that count more pull harder, and are held as much harder
         for name in engines:
             for one in of.free(name):
                 line = np.zeros(len(deviations))
                 found = [places[key] for whose in _levels(of, name) if (key := (whose, one.name)) in places]
-                line[found] = 1.0 / reach
+                line[found] = stiff
                 near.append(line)
-                ends.append(-_away(one, present[name][one.name]) / reach)
+                ends.append(-_away(one, present[name][one.name]) * stiff)
     weights = np.array(
         [_OF_GRADE[r.grade] * (_OF_FIRST_TOKENS if r.subject == "first token of users" else 1.0) for r in rows]
     )

@@ -35,6 +35,7 @@ from sweep.answer import bands_text
 from sweep.columns import QUANTITIES, TRAINING
 from sweep.designs import DEFAULT_OPERATION, DEFAULT_PRICES, Design, design_of_row, machine_of_row
 from sweep.errors import InputError, Problem, nearest
+from sweep.limits import over_text
 
 if TYPE_CHECKING:
     from sweep.evidence import Evidence
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 _LONG = {short: long for long, short in SHORT.items()}
 _WORDS = {"schedule": SCHEDULES, "cp_exchange": CONTEXT_EXCHANGES, "rank_order": RANK_ORDERS}
 _MASKS = {"recompute": RECOMPUTE_MODULES, "overlap_off": OVERLAPS, "offload": OFFLOADS}
-_UNITS = {"hbm_bytes": "byte"}
 _RANGES = {"sp": (0, 1), "zero": (0, 3)}
 _AS_IN = {"sp": 1, "zero": 1, "vp": 2, "mbs": 1, "recompute": "none", "overlap_off": "none", "offload": "none",
           "schedule": SCHEDULES[0], "cp_exchange": CONTEXT_EXCHANGES[0], "rank_order": RANK_ORDERS[0]}  # fmt: skip
@@ -121,14 +121,7 @@ class Explanation:
         words = " ".join(
             f"{key}={value}" for key, value in _layout_words(self.layout).items() if value not in (1, "none")
         )
-        fits = (
-            "fits"
-            if not self.violations()
-            else "does NOT run: "
-            + "; ".join(
-                f"{name} over by {show(excess, _UNITS.get(name, ''))}" for name, excess in self.violations().items()
-            )
-        )
+        fits = "fits" if not self.violations() else f"does NOT run: {over_text(self.violations())}"
         model = self.training.architecture.name
         return (
             f"{model} on {self.chips} chips of {self.system.name} ({self.stack.name}): {words}\n"

@@ -32,6 +32,14 @@ def completed(model: Architecture, stated: Mapping[str, Any]) -> Architecture:
     return model
 
 
+def compressed(model: Architecture) -> Architecture:
+    """The model with how it compresses keys, values and projections, which sources of serving leave out."""
+    known = _by_widths().get(_widths(model))
+    if known is None or not (known.low_rank or known.sparse) or known.latent != model.latent:
+        return model
+    return replace(model, low_rank=known.low_rank, sparse=known.sparse, residual_streams=known.residual_streams)
+
+
 @cache
 def _by_widths() -> dict[tuple[Any, ...], Architecture]:
     return {_widths(one): one for one in map(catalogue.architecture, catalogue.names("models"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,37 @@ from model.cost import StepCost
 from model.layout import Array
 from model.stack import Stack
 from model.system import System
+from model.units import show
 from sweep.columns import QUANTITIES
 
 LIMIT = "limit_"  # before the name of a quantity that a study bounds
 HBM = "hbm_bytes"
 HOST = "host_bytes"
+SEQUENCES = "engine_sequences"
+INSTANCES = "instances"
+_WORDS = {HBM: "HBM", HOST: "host memory", SEQUENCES: "sequences of the engine", INSTANCES: "chips"}
 
 Limits = tuple[tuple[str, str, float], ...]  # quantity, sense ("<=" or ">="), bound in SI units
+
+
+def rule_word(name: str) -> str:
+    """A rule as people name it: a target by its key, as in "tpot"."""
+    quantity = name.removeprefix(LIMIT)
+    if quantity in ("tpot_s", "ttft_s", "tpot_p99_s", "ttft_p99_s"):
+        return quantity.removesuffix("_s")
+    return _WORDS.get(name, quantity)
+
+
+def over_text(violations: Mapping[str, float]) -> str:
+    """Broken rules, each with its excess in the rule's unit, as in "HBM over by 61 GB; tpot over by 3 ms"."""
+    return "; ".join(f"{rule_word(name)} over by {show(excess, _unit(name))}" for name, excess in violations.items())
+
+
+def _unit(name: str) -> str:
+    if name in (HBM, HOST):
+        return "byte"
+    quantity = QUANTITIES.get(name.removeprefix(LIMIT))
+    return quantity.dimension.unit if quantity else ""
 
 
 def share_over(value: Any, sense: str, limit: float) -> Array:

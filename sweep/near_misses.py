@@ -20,7 +20,7 @@ from sweep.cases import Case, Question, Records
 from sweep.columns import QUANTITIES
 from sweep.evaluation import evaluate, partial_costs
 from sweep.kinds import Known, known_case
-from sweep.limits import HBM, LIMIT, Limits, share_over, shares_over
+from sweep.limits import HBM, INSTANCES, LIMIT, SEQUENCES, Limits, share_over, shares_over
 from sweep.search import nodes_at_once, rows_of
 from sweep.served import Served, constraints_of
 from sweep.serving_search import ServingCase, evaluated
@@ -30,7 +30,6 @@ from sweep.work import ServingWork
 
 TRAINED = 1 << 18  # layouts looked at, of all cases together
 SERVED: Mapping[str, int] = {"prefill": 1 << 16, "decode": 1 << 14, "serving": 1 << 11}
-INSTANCES, SEQUENCES = "instances", "engine_sequences"
 
 
 @dataclass(frozen=True, slots=True)

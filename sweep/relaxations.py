@@ -23,10 +23,8 @@ from sweep.cases import Case, Question, cases
 from sweep.columns import QUANTITIES
 from sweep.designs import changed, machine, number_at
 from sweep.kinds import known_case
-from sweep.limits import HBM, HOST, LIMIT
+from sweep.limits import HBM, INSTANCES, LIMIT, rule_word
 from sweep.near_misses import (
-    INSTANCES,
-    SEQUENCES,
     SERVED,
     TRAINED,
     Misses,
@@ -47,7 +45,6 @@ _LARGER = (2, 4, 8, 16, 32)  # times the chips
 _MOST_CHIPS, _SEARCHED = 1 << 14, 1 << 23  # of a larger cluster, and layouts of it
 _FASTER = (1.1, 1.2, 1.5, 2.0, 4.0)
 _COMPARED = (1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)  # factors at which relaxations are held against each other
-_WORDS = {HBM: "HBM", INSTANCES: "chips", SEQUENCES: "sequences of the engine", HOST: "host memory"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +110,13 @@ class WhyNot:
         """The answer in a few lines, what would free most first."""
         found = [f"no feasible layout{f' (0 of {self.layouts:,})' if self.layouts else ''}"]
         for place, one in enumerate(self.nearest):
-            breaks = "; ".join(f"{_word(name)} {text}" for name, text in one.breaks.items())
+            breaks = "; ".join(f"{rule_word(name)} {text}" for name, text in one.breaks.items())
             bound = f" - bound by {one.bound_by}" if one.bound_by else ""
             head = "Nearest:" if not place else "  then:  "
             found.append(f"  {head} {one.design} on {one.chips:,} chips, {one.layout}: {breaks}{bound}")
         if self.broken:
             counts = sorted(self.broken.items(), key=lambda item: -item[1])
-            said = [f"{count:,} break {_word(name)}" for name, count in counts]
+            said = [f"{count:,} break {rule_word(name)}" for name, count in counts]
             found.append(f"  Of all layouts {'; '.join(said)}.")
         options = [f"{one.to}: {'' if one.exact else 'at least '}{one.frees:,} layout{'s' * (one.frees != 1)}"
                    for one in self.relaxations]  # fmt: skip
@@ -291,7 +288,7 @@ def _of_one(name: str, bounds: set[tuple[str, float]], looked: Sequence[Misses])
 
 def _rounded(name: str, share: float, bounds: set[tuple[str, float]]) -> tuple[float, str]:
     """The factor that relaxes a rule by at least a share, rounded outwards to two digits, and how it is said."""
-    word = _word(name)
+    word = rule_word(name)
     if name == INSTANCES and len(bounds) == 1:
         ((_, chips),) = bounds
         needed = math.ceil(chips * (1.0 + share) - 1e-6)
@@ -404,11 +401,3 @@ def _freed(misses: Misses, numbers: Array, paths_of: Paths, factor: float) -> in
             system = changed(system, path, value * factor)
     shares = on_machine(misses, numbers, system)
     return int(np.count_nonzero(np.all([share <= 0 for share in shares.values()], axis=0)))
-
-
-def _word(name: str) -> str:
-    """A rule as people name it: a target by its key, as in "tpot"."""
-    quantity = name.removeprefix(LIMIT)
-    if quantity in ("tpot_s", "ttft_s", "tpot_p99_s", "ttft_p99_s"):
-        return quantity.removesuffix("_s")
-    return _WORDS.get(name, quantity)

@@ -67,8 +67,14 @@ class Points:
 
 
 def rows_of(predictions: Iterable[Prediction]) -> list[Row]:
-    """What can be fitted to: comparisons of grade A and B of a quantity that has a family, and all of power."""
-    return [row for one in predictions if (row := _row(one)) is not None]
+    """What can be fitted to: comparisons of grade A and B of a quantity that has a family, and all of power.
+
+    A measurement under two names, as the first token and the whole time of a prefill, is counted once.
+    """
+    once: dict[tuple[str, float | None], Prediction] = {}
+    for one in predictions:
+        once.setdefault((one.id, one.measured), one)
+    return [row for one in once.values() if (row := _row(one)) is not None]
 
 
 def _row(one: Prediction) -> Row | None:

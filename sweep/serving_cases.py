@@ -24,6 +24,7 @@ from sweep import catalogue
 from sweep.case_drafts import drafting, stated_number
 from sweep.chip_names import CHIP_SYSTEMS, unknown_chip
 from sweep.engine_choice import choose
+from sweep.known_models import compressed
 from sweep.published import InexpressibleError, architecture, number
 from sweep.serving_formats import precision
 
@@ -112,8 +113,9 @@ def _served_architecture(case: Mapping[str, Any]) -> Architecture:
     model = architecture(case)
     _plausible(model)
     window, sparse = model.window, arch.get("dsa")
-    every = int(arch.get("sliding_window_every_n_layers") or arch.get("full_attention_every_n_layers") or 1)
-    model = replace(model, full_attention_every=every if window else 1)
+    every = arch.get("sliding_window_every_n_layers")
+    if every and window:
+        model = replace(model, full_attention_every=int(every))
     padded = arch.get("heads_padded_to")
     if padded:
         model = replace(model, heads=int(padded))
@@ -121,7 +123,7 @@ def _served_architecture(case: Mapping[str, Any]) -> Architecture:
         # what lies in the window is attended to besides what the indexer picks
         keys, heads, head = (int(sparse[key]) for key in ("index_topk", "index_n_heads", "index_head_dim"))
         model = replace(model, sparse=SparseAttention(keys, heads, head, window), window=0)
-    return _completed(replace(model, parallel_blocks=bool(arch.get("parallel_attn_ffn"))))
+    return compressed(replace(model, parallel_blocks=bool(arch.get("parallel_attn_ffn"))))
 
 
 def _plausible(model: Architecture) -> None:
@@ -129,20 +131,6 @@ def _plausible(model: Architecture) -> None:
     experts = model.experts
     if experts is not None and not 1 <= experts.per_token <= experts.experts <= _MOST_EXPERTS:
         raise InexpressibleError(f"{experts.per_token} of {experts.experts} experts for a token is not a mixture")
-
-
-def _completed(model: Architecture) -> Architecture:
-    """The model with what a source leaves out of the shape of a model that the catalogue knows: how it compresses."""
-    for name in catalogue.names("models"):
-        known = catalogue.architecture(name)
-        if _outline(known) == _outline(model) and (known.low_rank or known.sparse) and known.latent == model.latent:
-            return replace(model, low_rank=known.low_rank, sparse=known.sparse, residual_streams=known.residual_streams)
-    return model
-
-
-def _outline(model: Architecture) -> tuple[Any, ...]:
-    experts = model.experts
-    return model.layers, model.hidden, model.heads, experts and (experts.experts, experts.per_token, experts.hidden)
 
 
 def _requests(case: Mapping[str, Any], way: Way, rules: list[str]) -> tuple[Requests, float | None]:

@@ -19,6 +19,7 @@ from model.units import show
 from sweep import catalogue, provenance
 from sweep.answer import bands_text
 from sweep.designs import design_of_row, machine_of_row
+from sweep.limits import over_text
 from sweep.served import COSTS
 from sweep.serving_answer import latency_name, layout_text, targets_of
 from sweep.work import TARGETS, Phase, ServingWork
@@ -88,7 +89,7 @@ class ServedExplanation:
             f"no overlap {show(high, 's')}"
             for name, (low, high) in self.between_s.items()
         )
-        broken = "; ".join(f"{name} over by {excess:.4g}" for name, excess in self.violations().items())
+        broken = over_text(self.violations())
         return (
             f"{row['model']} on {row['chips']} chips of {row['system']} ({self.engine.name}): {layout_text(row)}\n"
             f"{row['tokens_per_s']:,.0f} tokens/s, {row['tokens_per_s_per_chip']:,.0f} a chip, "

@@ -10,6 +10,7 @@ from model.units import show
 from sweep.answer import Row, band_text
 from sweep.asking import Answered
 from sweep.designs import machine
+from sweep.part_meanings import TIME
 from sweep.serving_answer import latency_name, layout_text, targets_of
 from sweep.study import Study
 
@@ -72,8 +73,8 @@ def _why(study: Study, row: Row) -> list[str]:
         f"{row['deployment']}: {layout_text(row)}",
         f"TTFT {show(row['ttft_s'], 's')} (99 %: {show(row['ttft_p99_s'], 's')}), TPOT {show(row['tpot_s'], 's')} "
         f"(99 %: {show(row['tpot_p99_s'], 's')}); targets: {', '.join(targets_of(row))}",
-        f"Why not fewer: the largest part of a pass is {row['bound_by']}; a rank uses "
-        f"{show(row['hbm_used_bytes'], 'byte')} of HBM; every smaller cluster of whole instances breaks a target, "
+        f"Why not fewer: the largest part of a pass goes into {TIME[row['bound_by']]}; a rank "
+        f"uses {show(row['hbm_used_bytes'], 'byte')} of HBM; every smaller cluster of whole instances breaks a target, "
         "the load or the memory",
     ]
 

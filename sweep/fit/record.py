@@ -16,14 +16,13 @@ from sweep import catalogue
 from sweep.fit.constants import Constant, is_fitted
 from sweep.fit.left_out import LEFT, Share
 from sweep.fit.regression import Linear
-from sweep.fit.runs import Unknowns
+from sweep.fit.runs import COMMAND, Unknowns
 from sweep.recipes import DATA as RECIPES
 
 ERRORS = catalogue.DATA / "training_fit.toml"
 _DIGITS = 3
-_COMMAND = "python -m sweep.fit, docs/accuracy.md"
-_OWN = f"fit to published step times, confirmed on runs left out: {_COMMAND}"
-_SHARED = f"fit to published step times of its kind: {_COMMAND}"
+_OWN = f"fit to published step times, confirmed on runs left out: {COMMAND}, docs/accuracy.md"
+_SHARED = f"fit to published step times of its kind: {COMMAND}, docs/accuracy.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,17 @@ class Line:
     name: str
     value: float | None
     source: str
+
+
+def held_free(of: Unknowns) -> Any:
+    """(nodes,) mask of what was free in the fit that the catalogue holds: what is shared, and what was confirmed."""
+    kinds = {one.constant.field: one.constant.of for one in of.free}
+    return np.array([len(node) < 3 or _is_held(kinds[node[0]], node) for node in of.nodes])
+
+
+def _is_held(kind: str, node: tuple[str, ...]) -> bool:
+    stated = catalogue.entry(kind, node[-1]).quantities.get(node[0])
+    return stated is not None and stated.source == _OWN
 
 
 def lines(of: Unknowns, model: Linear, point: Any, kept: Any) -> list[Line]:

@@ -24,6 +24,7 @@ from sweep.serving_validation import is_serving
 from sweep.training_cases import Changes, evaluated, machine_of, step_seconds
 
 # Headlines state less of what was run: they count a part.
+COMMAND = "python -m sweep.fit"  # in the source of every number that a fit has written
 GRADE_WEIGHT = {"A": 1.0, "B": 1.0, "C": 0.25}
 _STEP = 0.25  # of differences, over how far records lie apart
 
@@ -184,23 +185,33 @@ def unknowns(runs: Sequence[Run]) -> Unknowns:
     return Unknowns(found, nodes, reach)
 
 
-def start(of: Unknowns) -> Any:
-    """A point at which every constant is what the catalogue holds now, within its bounds."""
-    held = [one.constant.inward(min(max(_held(one), one.constant.low), one.constant.high)) for one in of.free]
-    # of all points that give these numbers, one near to what is expected
-    gap = np.asarray(held) - of.reach @ of.expected
-    scaled = of.reach * of.widths
-    return of.expected + of.widths * np.linalg.lstsq(scaled, gap, rcond=None)[0]
+def start(of: Unknowns, kept: Any = None) -> Any:
+    """A point at which every constant is what the catalogue holds now, within its bounds.
+
+    Parameters
+    ----------
+    kept : (nodes,) mask of the unknowns that may differ from what is expected; all.
+    """
+    held, fitted = zip(*(_held(one) for one in of.free), strict=True)
+    inside = [
+        one.constant.inward(min(max(at, one.constant.low), one.constant.high))
+        for one, at in zip(of.free, held, strict=True)
+    ]
+    # of all points that give the numbers of a fit, one near to what is expected
+    gap = np.asarray(inside) - of.reach @ of.expected
+    scaled = of.reach * of.widths * (1.0 if kept is None else kept)
+    rows = np.ones(len(held), bool) if kept is None else np.array(fitted)
+    return of.expected + of.widths * np.linalg.lstsq(scaled[rows], gap[rows], rcond=None)[0]
 
 
-def _held(one: Free) -> float:
-    """A constant of a record as the catalogue holds it."""
+def _held(one: Free) -> tuple[float, bool]:
+    """A constant of a record as the catalogue holds it, and whether a fit like this wrote it."""
     if one.constant.of == "recipes":
-        return float(getattr(recipes(), one.constant.field))
+        return float(getattr(recipes(), one.constant.field)), True
     found = catalogue.entry(one.constant.of, one.entry)
     line = catalogue.lineage(found) if one.constant.of == "stacks" else (found,)
     stated = next(entry.quantities[one.constant.field] for entry in line if one.constant.field in entry.quantities)
-    return float(stated.value)
+    return float(stated.value), COMMAND in stated.source
 
 
 def errors_at(runs: Sequence[Run], of: Unknowns, points: Sequence[Any]) -> Any:

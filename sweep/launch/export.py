@@ -17,6 +17,7 @@ from sweep.launch.sglang import sglang
 from sweep.launch.tensorrt import tensorrt_llm
 from sweep.launch.titan import torchtitan
 from sweep.launch.vllm import vllm, vllm_ascend
+from sweep.limits import over_text
 
 if TYPE_CHECKING:
     from sweep.serving_explanation import ServedExplanation
@@ -129,7 +130,7 @@ def launch(found: Explanation | ServedExplanation, origin: str, to: str | None =
         remarks.insert(0, f"{made.framework} runs on chips of {maker}, and {found.system.chip.name} is none.")
     broken = found.violations()
     if broken:
-        remarks.insert(0, "The layout does NOT run as it is: " + ", ".join(broken) + ".")
+        remarks.insert(0, f"The layout does NOT run as it is: {over_text(broken)}.")
     from dataclasses import replace
 
     return replace(made, remarks=tuple(remarks))

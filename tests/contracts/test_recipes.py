@@ -13,6 +13,7 @@ from model.step import training_step
 from model.workload import Training
 from sweep import catalogue
 from sweep.case_layouts import question
+from sweep.flags import applied
 from sweep.recipes import recipes, settings
 
 MIXTURE: dict[str, Any] = {
@@ -55,6 +56,23 @@ def test_an_unknown_recipe_is_what_recipes_share(
     found = settings(MIXTURE | changes)
     assert (found["cuda_graph_impl"], found["moe_a2a_overlap"]) == (graphs, overlaps)
     assert found.get("moe_flex_dispatcher_backend") == dispatcher
+
+
+@pytest.mark.parametrize(
+    ("recipe", "number_format", "epilogue"),
+    [
+        ({"cuda_graph_impl": "full_iteration"}, "mxfp8", "matmul"),
+        ({"cuda_graph_impl": "full_iteration"}, "bf16", "operators"),
+        ({"cuda_graph_impl": "transformer_engine"}, "mxfp8", "operators"),
+        ({"cuda_graph_impl": "full_iteration", "use_transformer_engine_op_fuser": False}, "mxfp8", "operators"),
+        ({"cuda_graph_impl": "none", "use_transformer_engine_op_fuser": True}, "mxfp8", "matmul"),
+        ({"cuda_graph_impl": "none", "use_transformer_engine_op_fuser": True}, "bf16", "operators"),
+    ],
+)
+def test_the_operation_fuser_takes_experts_in_mxfp8(recipe: dict[str, Any], number_format: str, epilogue: str) -> None:
+    """As the recipe says, else with full-iteration graphs; never in formats that its kernels do not take."""
+    case = MIXTURE | {"extra": {"recipe_config": recipe}, "number_format": number_format}
+    assert applied(catalogue.stack("megatron-bridge-2026"), case)[0].expert_epilogue == epilogue
 
 
 def test_nothing_is_assumed_of_other_frameworks_and_dense_models() -> None:

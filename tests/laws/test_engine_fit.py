@@ -101,7 +101,7 @@ def test_rows_are_predicted_anew_with_other_constants() -> None:
 def test_a_round_goes_no_farther_than_its_reach() -> None:
     """With a reach a step is shorter than without, in the same direction."""
     runs = rows({"one": 1.5, "two": 1.5})
-    far, near = problem(runs, OF, PRESENT), problem(runs, OF, PRESENT, reach=0.02)
+    far, near = problem(runs, OF, PRESENT), problem(runs, OF, PRESENT, reach=0.05)
     steps = [values(OF, one.deviations, one.solve(), "one")["matmul_speed"] - 1.0 for one in (far, near)]
     assert 0.0 < steps[1] < 0.6 * steps[0]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from sweep import catalogue
-from sweep.accuracy_tables import TABLES, filled
+from sweep.accuracy_tables import TABLES, Runs, filled
 from sweep.fit.constants import plan
 from sweep.fit.record import Fitted, fitted
+from tests.published import test_serving_runs
 from tests.published.test_training_steps import predictions
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,6 @@ def test_the_documents_hold_the_tables(file: str) -> None:
     """Tables of errors are those of now: `python -m sweep.accuracy_tables` writes them."""
     text = (ROOT / file).read_text(encoding="utf-8")
     assert any(f"<!-- table {name} -->" in text for name in TABLES)
-    assert filled(text, predictions()) == text, (
-        f"{file} is stale: python -m sweep.accuracy_tables tests/published/training_cases.jsonl --into {file}"
+    assert filled(text, Runs(predictions(), test_serving_runs.predictions())) == text, (
+        f"{file} is stale: python -m sweep.accuracy_tables tests/published/*_cases.jsonl --into {file}"
     )
