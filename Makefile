@@ -27,8 +27,9 @@ help: ## say what there is
 run: $(READY) ## run the study of the Ascend generations; STUDY=... runs another
 	$(BIN)/sweep run $(STUDY)
 
+# Three for two cores: a third of the time a test waits for processes to start or to die.
 test: $(READY) ## run every test
-	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -rs -n 3 --dist worksteal
 
 check: $(READY) ## lint, format, types, layering, dependencies
 	$(BIN)/ruff check .

@@ -28,6 +28,8 @@ IntervalRule = Literal["optimal", "daly", "young", "fixed"]
 Shortage = Literal["shrink", "wait"]
 
 _DAY_S = 86400.0
+_NEVER = 1e-30  # failures per second, below which nothing fails: once in 10^22 years
+_LEAST = 1e-18  # of the MTBF: a shorter stop of a checkpoint is next to nothing
 _NEWTON_STEPS = 5  # quadratic from above: five reach nine digits from anywhere
 
 
@@ -123,21 +125,26 @@ def failures(system: System, packages: Any) -> FailureParts:
 
     Rates of independent pieces add up: a synchronous job stops with any of them.
     """
-    return FailureParts(**{cause: np.asarray(rate * packages) for cause, rate in _rates(system).items()})
+    rates = {cause: np.asarray(rate * packages, dtype=float) for cause, rate in _rates(system).items()}
+    return FailureParts(**{cause: np.where(rate < _NEVER, 0.0, rate) for cause, rate in rates.items()})
 
 
 def mtbf(system: System, packages: Any) -> Array:
     """Mean seconds between interruptions of a job; infinite where nothing fails."""
-    rate = np.asarray(failures(system, packages).total, dtype=float)
-    with np.errstate(over="ignore"):  # the smallest of rates: as good as never
-        return np.asarray(np.divide(1.0, rate, out=np.full_like(rate, np.inf), where=rate > 0))
+    return _over(1.0, failures(system, packages).total)
+
+
+def _over(amount: Any, rate: Any) -> Array:
+    """An amount over a rate; infinite where the rate is nothing, or as good as nothing."""
+    amount, rate = np.broadcast_arrays(np.asarray(amount, dtype=float), np.asarray(rate, dtype=float))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.divide(amount, rate, out=np.full(rate.shape, np.inf), where=rate > 0))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints
 def young_interval(blocking_s: Any, rate: Any) -> Array:
     """Seconds of work between checkpoints after J. W. Young (CACM 17, 1974): sqrt(2 blocking MTBF)."""
-    blocking_s, rate = np.broadcast_arrays(np.asarray(blocking_s, dtype=float), np.asarray(rate, dtype=float))
-    return np.asarray(np.sqrt(np.divide(2.0 * blocking_s, rate, out=np.full(rate.shape, np.inf), where=rate > 0)))
+    return np.asarray(np.sqrt(_over(2.0 * np.asarray(blocking_s, dtype=float), rate)))
 
 
 def daly_interval(blocking_s: Any, rate: Any) -> Array:
@@ -146,24 +153,23 @@ def daly_interval(blocking_s: Any, rate: Any) -> Array:
     half = np.asarray(np.multiply(blocking_s, rate)) / 2.0  # blocking over twice the MTBF
     finite = np.where(np.isfinite(young), young, 0.0)
     higher = finite * (1.0 + np.sqrt(half) / 3.0 + half / 9.0) - blocking_s
-    mean = np.divide(1.0, rate, out=np.full(young.shape, np.inf), where=np.asarray(rate) > 0)
-    return np.where(np.isfinite(young), np.where(half < 1.0, higher, mean), np.inf)
+    return np.where(np.isfinite(young), np.where(half < 1.0, higher, _over(1.0, rate)), np.inf)
 
 
 def optimal_interval(blocking_s: Any, rate: Any) -> Array:
     """Seconds of work between checkpoints that lose the least under `availability`'s law.
 
     The work u per MTBF solves -ln(1 - u) - u = blocking/MTBF (Daly 2006, equation 14, there with Lambert's function).
-    Newton's method on that convex function, from above.
+    Newton's method on that convex function, from above; Young's interval where blocking is next to nothing.
     """
     blocking_s, rate = np.broadcast_arrays(np.asarray(blocking_s, dtype=float), np.asarray(rate, dtype=float))
     delta = blocking_s * rate
-    near = np.clip(delta, 1e-18, 20.0)
+    near = np.clip(delta, _LEAST, 20.0)
     work = np.minimum(np.sqrt(2.0 * near), -np.expm1(-1.0 - near))
     for _ in range(_NEWTON_STEPS):
         work = work - (-np.log1p(-work) - work - near) * (1.0 - work) / work
-    work = np.where(delta > 20.0, -np.expm1(-1.0 - delta), np.where(delta > 0, work, 0.0))
-    return np.asarray(np.divide(work, rate, out=np.full(rate.shape, np.inf), where=rate > 0))
+    work = np.where(delta > 20.0, -np.expm1(-1.0 - delta), work)
+    return np.where(delta < _LEAST, young_interval(blocking_s, rate), _over(work, rate))
 
 
 def _interval(operation: Operation, blocking_s: Any, rate: Any) -> Array:
@@ -404,6 +410,4 @@ def useful_rate(tokens_per_s: Any, goodput: Any) -> Array:
 
 def days_to_train(tokens: Any, tokens_per_s: Any, goodput: Any) -> Array:
     """Days for a number of tokens at an undisturbed rate and a goodput; infinite where nothing is done."""
-    rate = np.asarray(useful_rate(tokens_per_s, goodput), dtype=float)
-    seconds = np.divide(tokens, rate, out=np.full(np.broadcast(tokens, rate).shape, np.inf), where=rate > 0)
-    return np.asarray(seconds / _DAY_S)
+    return _over(tokens, useful_rate(tokens_per_s, goodput)) / _DAY_S

@@ -85,7 +85,7 @@ def test_releases_of_a_framework_share_what_they_do_not_differ_in() -> None:
 
 def test_rows_are_predicted_anew_with_other_constants() -> None:
     """The errors with the present constants are the rows' own, and those with one changed are a fit's from there."""
-    of, cases = plan(), read_cases([CASES])[::12]
+    of, cases = plan(), read_cases([CASES])[::60]
     engines = {name: catalogue.engine(name) for name in of.framework}
     found = rows_of(cases, of, engines)
     now = {name: {one.name: getattr(engine, one.name) for one in of.free(name)} for name, engine in engines.items()}
@@ -122,7 +122,7 @@ def test_constants_are_read_back_as_they_are_written(constant: Constant) -> None
 
 def test_slopes_are_those_of_engines_changed_one_by_one() -> None:
     """Arrays of constants give what the same engine with one number changed gives."""
-    of, cases = plan(), read_cases([CASES])[::12]
+    of, cases = plan(), read_cases([CASES])[::60]
     engines = {name: catalogue.engine(name) for name in of.framework}
     found = rows_of(cases, of, engines)
     assert len(found) > 10

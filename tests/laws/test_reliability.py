@@ -74,6 +74,16 @@ def test_the_shares_of_the_time_add_up(
     np.testing.assert_allclose(found.total, 1.0, rtol=1e-9)
 
 
+@pytest.mark.parametrize("rule", ["young", "daly", "optimal"])
+def test_what_fails_as_good_as_never_is_checkpointed_as_good_as_never(rule: str) -> None:
+    """Of the smallest numbers that there are one over them is none: intervals grow without end, and no warning."""
+    intervals = {"young": reliability.young_interval, "daly": reliability.daly_interval,
+                 "optimal": reliability.optimal_interval}  # fmt: skip
+    for rate in (5e-324, 1e-312, 0.0):
+        assert intervals[rule](1e-2, np.array([rate]))[0] > 1e150
+    assert np.isinf(reliability.days_to_train(1e12, 1e-320, 1.0))
+
+
 @pytest.mark.parametrize("name", catalogue.names("systems"))
 def test_all_time_is_useful_where_nothing_fails(name: str) -> None:
     """Without a record of operation, and with the one in which nothing fails, goodput is exactly 1."""
