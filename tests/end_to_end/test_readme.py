@@ -47,6 +47,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("heading", sections())
 def test_the_commands_of_a_section_work(heading: str, checkout: Path) -> None:
