@@ -143,13 +143,13 @@ def by_source(runs: Runs) -> str:
     for one in runs.serving:
         if one.error is not None and one.grade in ("A", "B"):
             found.setdefault((one.group.split()[0], one.grade, one.quantity), []).append(one)
-    order = list(_SERVED)
+    order = list(dict.fromkeys((*_SERVED, *sorted(source for source, _, _ in found))))
     for (source, grade, quantity), rows in sorted(found.items(), key=lambda item: (order.index(item[0][0]), *item[0])):
         errors = np.array([one.error for one in rows], float)
         naive = np.abs([one.roofline_error for one in rows if one.roofline_error is not None])
         sizes = np.abs(errors)
         lines.append(
-            f"| {_SERVED[source]} | `{quantity}` | {grade} | {len(rows)} | {_percent(float(sizes.mean()))} "
+            f"| {_SERVED.get(source, source)} | `{quantity}` | {grade} | {len(rows)} | {_percent(float(sizes.mean()))} "
             f"| {_percent(float(np.median(sizes)))} | {_percent(float(sizes.max()), digits=0)} "
             f"| {_percent(float(errors.mean()), signed=True)} | {_percent(float(naive.mean()), digits=0)} |"
         )

@@ -190,7 +190,8 @@ def start(of: Unknowns, kept: Any = None) -> Any:
 
     Parameters
     ----------
-    kept : (nodes,) mask of the unknowns that may differ from what is expected; all.
+    kept : (nodes,) mask of the unknowns that may differ from what is expected, of which the constants that a fit wrote
+        are told; all, and of every constant.
     """
     held, fitted = zip(*(_held(one) for one in of.free), strict=True)
     inside = [
