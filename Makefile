@@ -19,7 +19,7 @@ AUDIT := $(VENV)-audit
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench calibrate figures lock clean venv
+.PHONY: help run test soak check bench calibrate figures lock clean venv
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1	/p' Makefile
@@ -27,9 +27,11 @@ help: ## say what there is
 run: $(READY) ## run the study of the Ascend generations; STUDY=... runs another
 	$(BIN)/sweep run $(STUDY)
 
-# Three for two cores: a third of the time a test waits for processes to start or to die.
-test: $(READY) ## run every test
-	$(BIN)/python -m pytest -q -rs -n 3 --dist worksteal
+test: $(READY) ## run every test but those that take minutes
+	$(BIN)/python -m pytest -q -rs -n 2 --dist worksteal
+
+soak: $(READY) ## run the tests that take minutes
+	$(BIN)/python -m pytest -q -rs -m soak
 
 check: $(READY) ## lint, format, types, layering, dependencies
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ SIZES = [8, 16, 24, 32, 40, 48, 64, 80]
 RAISES, DIES = 24, 64  # chips of the cases that are poisoned
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5eed" * 16}
 NODE = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
-KILLS = {"worker": 17, "driver": 2, "raylet": 2}
+FEW, MANY = {"worker": 5, "driver": 1, "raylet": 1}, {"worker": 17, "driver": 2, "raylet": 2}
 
 
 def study(folder: Path, chips: list[int] = SIZES, rows: str = "top:3") -> Path:
@@ -345,10 +345,10 @@ def done_cases(out: Path) -> int:
 class Faults:
     """Kills parts of a run on a cluster, in a seeded order, each time after it has got on."""
 
-    def __init__(self, cluster: Any, folder: Path) -> None:
-        self.cluster, self.folder, self.out = cluster, folder, folder / "runs"
+    def __init__(self, cluster: Any, folder: Path, wanted: dict[str, int]) -> None:
+        self.cluster, self.folder, self.out, self.wanted = cluster, folder, folder / "runs", wanted
         self.dice = random.Random(20)
-        self.killed = dict.fromkeys(KILLS, 0)
+        self.killed = dict.fromkeys(wanted, 0)
         self.run = self.begin()
 
     def begin(self) -> subprocess.Popen[str]:
@@ -372,7 +372,7 @@ class Faults:
         else:
             raylets = [node.all_processes["raylet"][0].process.pid for node in self.cluster.list_all_nodes()]
             at_work = [pid for raylet in raylets for pid in children(raylet, b"ray::_attempt")]
-            for pid in self.dice.sample(at_work, min(len(at_work), KILLS[victim] - self.killed[victim])):
+            for pid in self.dice.sample(at_work, min(len(at_work), self.wanted[victim] - self.killed[victim])):
                 os.kill(pid, signal.SIGKILL)
                 self.killed[victim] += 1
             return
@@ -391,21 +391,24 @@ class Faults:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("wanted", "cases"), [(FEW, 60), pytest.param(MANY, 135, marks=pytest.mark.soak)], ids=["few", "many"]
+)
 def test_kills_at_random_moments_lose_and_double_nothing(
-    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: dict[str, int], cases: int
 ) -> None:
-    """Workers, a raylet and the driver die by SIGKILL, 21 times in a seeded order: the rows stay as they should be."""
+    """Workers, raylets and the driver die by SIGKILL, in a seeded order: the rows stay as they should be."""
     text = STUDY.format(chips=[24, 40, 48], rows="top:3").partition("[[designs]]")
     designs = [
         f'[[designs]]\nlabel = "{n}"\nsystem = "hgx-h20"\nchange = {{ "chip.hbm_bandwidth" = "{3 + n / 100} TB/s" }}\n'
-        for n in range(36)
+        for n in range(cases // 3)
     ]
     (tmp_path / "study.toml").write_text(text[0] + "".join(designs) + '[search]\nrows = "top:3"\n')
-    faults = Faults(cluster, tmp_path)
-    while faults.killed != KILLS:
+    faults = Faults(cluster, tmp_path, wanted)
+    while faults.killed != wanted:
         faults.get_on()
-        faults.kill(faults.dice.choice([victim for victim in KILLS if faults.killed[victim] < KILLS[victim]]))
+        faults.kill(faults.dice.choice([victim for victim in wanted if faults.killed[victim] < wanted[victim]]))
     found = faults.end()
     still = tmp_path / "still"
     code, output, _ = sweep("run", tmp_path / "study.toml", "--out", still, "--workers", 0, "--json", capsys=capsys)
@@ -413,7 +416,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     assert found["digest"] == json.loads(output)["digest"]
     assert parts(faults.out) == parts(still)
     rows = [row for part in faults.out.glob("*/designs/*.parquet") for row in keys(part)]
-    assert len(rows) == len(set(rows)) == 3 * 3 * len(designs)
+    assert len(rows) == len(set(rows)) == 3 * cases
 
 
 def keys(part: Path) -> list[tuple[int, int]]:
