@@ -206,8 +206,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{fault}\n")
         return 2
     of_kind = {
-        served: [one for case in cases if is_serving(case) == served for one in predict(case)]
-        for served in (False, True)
+        kind: [one for case in cases if is_serving(case) == kind for one in predict(case)] for kind in (False, True)
     }
     runs = Runs(training=of_kind[False], serving=of_kind[True])
     for file in map(Path, arguments[at + 1 :]):

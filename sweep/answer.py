@@ -17,6 +17,7 @@ from model import units
 from model.reliability import days_to_train
 from sweep.cases import Case
 from sweep.columns import QUANTITIES, SETS, Quantity
+from sweep.limits import rule_unit
 from sweep.study import Study
 
 Row = dict[str, Any]
@@ -139,15 +140,9 @@ def why_not(outcome: Mapping[str, Any]) -> str:
     told = []
     for name, count in blocking:
         excess = outcome["nearest"][name]
-        unit = "byte" if name == "hbm_bytes" else _limit_unit(name)
-        by = f", the nearest is {units.show(excess, unit)} over" if excess > 0 else ""
+        by = f", the nearest is {units.show(excess, rule_unit(name))} over" if excess > 0 else ""
         told.append(f"{count:,} break {name.replace('_', ' ')}{by}")
     return f"of {outcome['layouts']:,} layouts " + "; ".join(told)
-
-
-def _limit_unit(name: str) -> str:
-    quantity = QUANTITIES.get(name.removeprefix("limit_"))
-    return quantity.dimension.unit if quantity else ""
 
 
 def _add_band(study: Study, row: Row, ends: Mapping[str, Row]) -> None:

@@ -34,10 +34,13 @@ def rule_word(name: str) -> str:
 
 def over_text(violations: Mapping[str, float]) -> str:
     """Broken rules, each with its excess in the rule's unit, as in "HBM over by 61 GB; tpot over by 3 ms"."""
-    return "; ".join(f"{rule_word(name)} over by {show(excess, _unit(name))}" for name, excess in violations.items())
+    return "; ".join(
+        f"{rule_word(name)} over by {show(excess, rule_unit(name))}" for name, excess in violations.items()
+    )
 
 
-def _unit(name: str) -> str:
+def rule_unit(name: str) -> str:
+    """The unit that a rule's excess is in; empty for a number."""
     if name in (HBM, HOST):
         return "byte"
     quantity = QUANTITIES.get(name.removeprefix(LIMIT))

@@ -46,12 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     for _ in range(1 if check else _ROUNDS):
         kept = confirmed(model, of, runs, before=before)
         model = linear(runs, of, minimum(runs, of, model.point, kept))
-        if np.array_equal(kept, before):
+        settled = np.array_equal(kept, before)
+        if settled:
             break
         before = kept
     found = lines(of, model, model.point, kept)
     if check:
-        as_well = np.array_equal(kept, before) and held.loss * (1.0 - _SAME_LOSS) <= model.loss
+        as_well = settled and held.loss * (1.0 - _SAME_LOSS) <= model.loss
         stale = [text for line in found if (text := _stale(line))] if not as_well else []
         sys.stdout.write("\n".join(stale) + "\n" if stale else "the catalogue holds the fitted constants\n")
         return 1 if stale else 0

@@ -23,8 +23,8 @@ from sweep.recipes import recipes
 from sweep.serving_validation import is_serving
 from sweep.training_cases import Changes, evaluated, machine_of, step_seconds
 
-# Headlines state less of what was run: they count a part.
 COMMAND = "python -m sweep.fit"  # in the source of every number that a fit has written
+# Headlines state less of what was run: they count a part.
 GRADE_WEIGHT = {"A": 1.0, "B": 1.0, "C": 0.25}
 _STEP = 0.25  # of differences, over how far records lie apart
 

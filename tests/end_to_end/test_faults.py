@@ -391,7 +391,7 @@ class Faults:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(280)
 @pytest.mark.parametrize(
     ("wanted", "cases"), [(FEW, 60), pytest.param(MANY, 135, marks=pytest.mark.soak)], ids=["few", "many"]
 )
